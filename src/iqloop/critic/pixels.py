@@ -1,0 +1,88 @@
+"""From pixels to patches, differentiable and equal to the published processor.
+
+Qwen2-VL's processor resizes to multiples of 28 within a pixel budget, normalises with CLIP's mean and deviation, and
+cuts 14 x 14 patches in 2 x 2 groups. The resize is done as Pillow does it on bytes: horizontally, rounded and clipped,
+then vertically, rounded and clipped; rounding passes the gradient straight through.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+PATCH, MERGE, FRAMES = 14, 2, 2
+UNIT = PATCH * MERGE
+"""Sides are multiples of this, in pixels: one visual token."""
+
+
+class _ToBytes(torch.autograd.Function):
+    """Round to whole grey levels and clip; the gradient passes where nothing was clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward((x >= 0) & (x <= 1))
+        return (x * 255).round().clamp(0, 255) / 255
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside
+
+
+def fitted_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Sides as multiples of `UNIT`, the area within the budget, the aspect kept as nearly as that allows.
+
+    Qwen2-VL's rule, without its refusal of aspects above 200, which a strip of pixels would meet.
+    """
+    tall, wide = max(UNIT, round(height / UNIT) * UNIT), max(UNIT, round(width / UNIT) * UNIT)
+    if tall * wide > max_pixels:
+        beta = math.sqrt(height * width / max_pixels)
+        tall = max(UNIT, math.floor(height / beta / UNIT) * UNIT)
+        wide = max(UNIT, math.floor(width / beta / UNIT) * UNIT)
+        # A strip whose short side is held at one unit still has to fit.
+        limit = max(UNIT, max_pixels // UNIT // UNIT * UNIT)
+        tall, wide = min(tall, limit), min(wide, limit)
+    elif tall * wide < min_pixels:
+        beta = math.sqrt(min_pixels / (height * width))
+        tall = math.ceil(height * beta / UNIT) * UNIT
+        wide = math.ceil(width * beta / UNIT) * UNIT
+    return tall, wide
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with anti-aliasing, as Pillow does it on bytes; ``(3, H, W)`` in [0, 1] to ``(3, height, width)``."""
+    x = _ToBytes.apply(image[None])
+    options: dict[str, Any] = {"mode": "bicubic", "align_corners": False, "antialias": True}
+    if width != x.shape[-1]:
+        x = _ToBytes.apply(F.interpolate(x, size=(x.shape[-2], width), **options))
+    if height != x.shape[-2]:
+        x = _ToBytes.apply(F.interpolate(x, size=(height, width), **options))
+    return torch.as_tensor(x[0])
+
+
+def patchify(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Equal-sized images ``(B, 3, H, W)`` in [0, 1], sides multiples of 28, as patches.
+
+    Returns ``(B * patches, 3 * 2 * 14 * 14)`` and the grids ``(B, 3)`` of (frames, rows, columns).
+    """
+    batch, channels, height, width = images.shape
+    x = images - torch.tensor(MEAN, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    x = x / torch.tensor(STD, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    rows, columns = height // PATCH, width // PATCH
+    x = x.view(batch, channels, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH)
+    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, FRAMES, -1, -1)
+    grid = torch.tensor([[1, rows, columns]] * batch, device=images.device)
+    return x.reshape(batch * rows * columns, -1), grid
+
+
+def pack(views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Images ``(3, H, W)`` of any sizes (multiples of 28) as one run of patches and their grids ``(N, 3)``."""
+    parts = [patchify(view[None]) for view in views]
+    return torch.cat([patches for patches, _ in parts]), torch.cat([grid for _, grid in parts])

@@ -1,0 +1,170 @@
+"""An endless, seeded stream of labelled crops: distorted photographs, clean ones, and photographs that people rated.
+
+Every batch is a function of (seed, step), so a run that is resumed sees what an unbroken run would have seen.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from iqloop import distort
+from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
+from iqloop.critic.verdicts import CLASSES
+from iqloop.distort import compression
+from iqloop.errors import UsageError
+
+Bytes = NDArray[np.uint8]
+
+RATED_SHARE = 0.12
+"""Fraction of a batch that are photographs with a human score (when there are any)."""
+RECODED_SHARE = 0.25
+"""Fraction of images that are saved as a good JPEG (quality 88 to 97) afterwards: as files in the wild are, and harmless."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is known of a crop; None where it is not."""
+
+    distortion_class: int | None
+    """Index into `CLASSES`."""
+    function: int | None
+    """Index into `FUNCTIONS`; None for clean and rated photographs."""
+    severity: int | None
+    """1 to 5; None for clean and rated photographs."""
+    score: float
+    """In [1, 5]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops ``(B, H, W, 3)`` uint8 and their labels."""
+
+    pixels: Tensor
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one step draws: crops of ``side`` pixels, ``count`` of them."""
+
+    side: int
+    count: int
+
+
+def load_photographs(folder: Path, pattern: str = "*") -> list[Bytes]:
+    """All images of a folder as ``(H, W, 3)`` uint8 RGB, sorted by name."""
+    images = [(path, cv2.imread(str(path))) for path in sorted(folder.glob(pattern)) if path.is_file()]
+    photographs = [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for _, image in images if image is not None]
+    if not photographs:
+        raise UsageError(f"no images in {folder}: expected a folder of photographs")
+    return [np.asarray(photograph, dtype=np.uint8) for photograph in photographs]
+
+
+def load_rated(table: Path, fold: int | None = None, folds: int = 5) -> list[tuple[Bytes, float]]:
+    """Photographs with their mean opinion in [1, 5] (columns ``file``, ``mos_1_5``), without every ``folds``-th from ``fold``."""
+    with table.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    if not rows or not {"file", "mos_1_5"} <= rows[0].keys():
+        raise UsageError(f"{table}: expected a CSV with columns file and mos_1_5")
+    kept = [row for i, row in enumerate(rows) if fold is None or i % folds != fold]
+    base = table.parent.parent if kept[0]["file"].startswith(table.parent.name + "/") else table.parent
+    rated = []
+    for row in kept:
+        image = cv2.imread(str(base / row["file"]))
+        if image is None:
+            raise UsageError(f"{base / row['file']}: named in {table.name} but cannot be read")
+        rated.append((np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8), float(row["mos_1_5"])))
+    return rated
+
+
+class Crops(IterableDataset[Batch]):
+    """Batches for the steps of a plan, from ``start`` on."""
+
+    def __init__(
+        self,
+        photographs: Sequence[Bytes],
+        rated: Sequence[tuple[Bytes, float]],
+        plans: Sequence[Plan],
+        seed: int,
+        start: int = 0,
+    ) -> None:
+        super().__init__()
+        self.photographs, self.rated, self.plans = photographs, rated, plans
+        self.seed, self.start = seed, start
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(0)
+        torch.set_num_threads(1)
+        info = torch.utils.data.get_worker_info()
+        workers, worker = (info.num_workers, info.id) if info else (1, 0)
+        for step in range(self.start + worker, len(self.plans), workers):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        rng = np.random.default_rng([self.seed, step])
+        plan = self.plans[step]
+        rows = [self._row(plan.side, rng) for _ in range(plan.count)]
+        pixels = torch.from_numpy(np.stack([image for image, _ in rows]))
+        return Batch(pixels, tuple(label for _, label in rows))
+
+    def _row(self, side: int, rng: np.random.Generator) -> tuple[Bytes, Label]:
+        if self.rated and rng.random() < RATED_SHARE:
+            image, score = self.rated[rng.integers(len(self.rated))]
+            return flip(cut(image, side, rng), rng), Label(None, None, None, score)
+        return distorted(self.photographs[rng.integers(len(self.photographs))], side, rng)
+
+
+def distorted(photograph: Bytes, side: int, rng: np.random.Generator) -> tuple[Bytes, Label]:
+    """A crop of a photograph at a random scale (short side from 224, as in DQ-495K, to native), distorted or clean."""
+    shortest = min(photograph.shape[:2])
+    smallest = max(side + 8, 224) / shortest
+    scale = float(np.exp(rng.uniform(np.log(min(smallest, 1)), 0)))
+    margin = 24 if side >= 200 else 16
+    image = sharpest(photograph, round((side + margin) / scale), rng)
+    size = min(side + margin, round(min(image.shape[:2])))
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) if scale < 1 else image
+    image = flip(np.asarray(image, dtype=np.uint8), rng)
+    index = int(rng.integers(len(CLASSES)))
+    if CLASSES[index] == "null":
+        label = Label(index, None, None, CLEAN)
+    else:
+        distortion = distort.draw(CLASSES[index], rng)
+        image = distort.apply(image, distortion.name, distortion.severity, seed=int(rng.integers(2**31)))
+        score = mean_opinion(distortion.name, distortion.severity)
+        label = Label(index, FUNCTIONS.index(distortion.name), int(distortion.severity), score)
+    image = cut(image, side, rng)
+    if rng.random() < RECODED_SHARE:
+        image = compression.jpeg(image, int(rng.integers(88, 98)))
+    return image, label
+
+
+def sharpest(photograph: Bytes, size: int, rng: np.random.Generator, tries: int = 2) -> Bytes:
+    """Of a few random crops the one with most detail: a patch of sky says nothing of the camera's focus."""
+    crops = [cut(photograph, min(size, *photograph.shape[:2]), rng) for _ in range(tries)]
+    return max(crops, key=lambda crop: float(cv2.Laplacian(crop[..., 1], cv2.CV_32F).var()))
+
+
+def cut(image: Bytes, side: int, rng: np.random.Generator) -> Bytes:
+    """A random square; an image that is too small is enlarged by reflection."""
+    height, width = image.shape[:2]
+    if min(height, width) < side:
+        image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="symmetric")
+        height, width = image.shape[:2]
+    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    return np.ascontiguousarray(image[y : y + side, x : x + side])
+
+
+def flip(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Mirrored left to right half of the time."""
+    return np.ascontiguousarray(image[:, ::-1]) if rng.random() < 0.5 else image

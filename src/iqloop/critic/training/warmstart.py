@@ -1,0 +1,209 @@
+"""Stage 2 of `qinsight-mini`: the whole model learns to reason and to answer in the published format, supervised.
+
+Every crop is asked all questions at once: the prompt up to the image's last token is shared, each question with its
+answer is a branch behind it, and a tree mask keeps branches apart. That is exactly the loss of separate sequences, with
+one image encoding and one shared prefix. Answers come from `iqloop.critic.training.reasoning`; the loss is on them only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from iqloop.critic.checkpoint import Checkpoint
+from iqloop.critic.inputs import collate, encode, question
+from iqloop.critic.prompts import Q_INSIGHT, Prompt
+from iqloop.critic.training.crops import Batch, Crops, Label, Plan
+from iqloop.critic.training.reasoning import degradation_answer, describe_answer, score_answer
+from iqloop.critic.training.vision import Log, optimisers, rate_at
+
+Answerer = Callable[[Label, np.random.Generator], str]
+
+QUESTIONS: tuple[tuple[Prompt, Answerer, bool], ...] = (
+    (Q_INSIGHT["score"], score_answer, True),
+    (Q_INSIGHT["degradation"], degradation_answer, False),
+    (Q_INSIGHT["describe"], describe_answer, True),
+)
+"""Prompt, what the answer should be, and whether a photograph with only a human score can be asked."""
+
+
+@dataclass(frozen=True)
+class WarmstartSettings:
+    """Hyper-parameters of the stage."""
+
+    steps: int = 900
+    plans: tuple[Plan, ...] = (Plan(224, 32), Plan(224, 32), Plan(336, 14))
+    """Sizes of crops, in turn."""
+    rate: float = 4e-3
+    """Peak rate of the language model's matrices (Muon)."""
+    embed_rate: float = 2e-3
+    """Peak rate of its embeddings and gains (AdamW)."""
+    vision_rate: float = 1e-3
+    """Peak rate of the vision tower's matrices; it has learned already."""
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    seed: int = 0
+    save_every: int = 150
+
+
+@dataclass
+class Packed:
+    """A batch of crops with all their questions and answers, one row a crop."""
+
+    inputs: dict[str, Tensor]
+    """Keyword arguments for the model."""
+    targets: Tensor
+    """``(B, L)`` token to be predicted at each place, -100 where none is."""
+
+
+def pack_questions(checkpoint: Checkpoint, batch: Batch, rng: np.random.Generator) -> Packed:
+    """Tokens, tree mask, positions and targets of a batch."""
+    views = [image for image in batch.pixels.permute(0, 3, 1, 2).float() / 255]
+    texts = [question(checkpoint, prompt) for prompt, _, _ in QUESTIONS]
+    openings = [encode(checkpoint, text, [views[0]]) for text in texts]
+    shared = 0
+    while all(len(o) > shared and o[shared] == openings[0][shared] for o in openings):
+        shared += 1
+    stop = checkpoint.tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]
+    rows: list[list[int]] = []
+    segments: list[list[int]] = []
+    targets: list[list[int]] = []
+    for label in batch.labels:
+        row, segment, target = list(openings[0][:shared]), [0] * shared, [-100] * shared
+        for k, (_, answerer, rated_too) in enumerate(QUESTIONS):
+            if label.distortion_class is None and not rated_too:
+                continue
+            answer = checkpoint.tokenizer(answerer(label, rng), add_special_tokens=False)["input_ids"] + stop
+            branch = openings[k][shared:] + answer
+            row += branch
+            segment += [k + 1] * len(branch)
+            # A place predicts the next token of its own branch; the last has nothing left to say.
+            target += [-100] * (len(branch) - len(answer) - 1) + answer + [-100]
+        rows.append(row)
+        segments.append(segment)
+        targets.append(target)
+    return _collate(checkpoint, views, rows, segments, targets, shared)
+
+
+def _collate(
+    checkpoint: Checkpoint,
+    views: Sequence[Tensor],
+    rows: Sequence[list[int]],
+    segments: Sequence[list[int]],
+    targets: Sequence[list[int]],
+    shared: int,
+) -> Packed:
+    device = checkpoint.device
+    length = max(len(row) for row in rows)
+    pad = checkpoint.tokenizer.pad_token_id
+    ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=device)
+    segment = torch.tensor([s + [-1] * (length - len(s)) for s in segments], device=device)
+    target = torch.tensor([t + [-100] * (length - len(t)) for t in targets], device=device)
+    opening = collate(checkpoint, [row[:shared] for row in rows], [[view] for view in views])
+    first, delta = checkpoint.model.model.get_rope_index(
+        opening.input_ids,
+        mm_token_type_ids=opening.mm_token_type_ids,
+        image_grid_thw=opening.image_grid_thw,
+        attention_mask=opening.attention_mask,
+    )
+    place = torch.arange(length, device=device).expand(len(rows), -1)
+    starts = torch.full_like(segment, 0)
+    for k in range(1, int(segment.max()) + 1):
+        inside = segment == k
+        start = torch.where(inside, place, length).amin(1, keepdim=True)
+        starts = torch.where(inside, start, starts)
+    after = shared + delta + (place - starts)
+    positions = torch.cat([first, after[:, shared:].expand(3, -1, -1)], dim=2)
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    seen = causal & ((segment[:, None] == 0) | (segment[:, :, None] == segment[:, None]))
+    mask = torch.zeros(seen.shape, device=device).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": positions,
+        "pixel_values": opening.pixel_values,
+        "image_grid_thw": opening.image_grid_thw,
+    }
+    return Packed(inputs, target)
+
+
+def answer_loss(checkpoint: Checkpoint, packed: Packed) -> Tensor:
+    """Mean cross-entropy of the answers' tokens."""
+    model = checkpoint.model
+    model.model.rope_deltas = None
+    with torch.autocast(checkpoint.device.type, dtype=torch.bfloat16):
+        hidden = model.model(**packed.inputs, use_cache=False).last_hidden_state
+        kept = packed.targets != -100
+        logits = model.lm_head(hidden[kept])
+    return F.cross_entropy(logits.float(), packed.targets[kept])
+
+
+def train_warmstart(
+    checkpoint: Checkpoint,
+    photographs: Sequence[np.ndarray[Any, Any]],
+    rated: Sequence[tuple[np.ndarray[Any, Any], float]],
+    held_out: Sequence[np.ndarray[Any, Any]],
+    settings: WarmstartSettings,
+    folder: Path,
+    log: Log,
+    workers: int = 1,
+) -> None:
+    """Train the model in place; checkpoints and resumes in ``folder``."""
+    model = checkpoint.model
+    model.requires_grad_(True).train()
+    plans = [settings.plans[i % len(settings.plans)] for i in range(settings.steps)]
+    quarter = [Plan(plan.side, max(1, plan.count // 2)) for plan in settings.plans] * 4
+    validation = Crops(held_out, (), quarter, settings.seed + 7)
+    test = [pack_questions(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(6)]
+    language = (model.model.language_model,)
+    pair = (
+        *optimisers(language, settings.rate, settings.embed_rate, settings.weight_decay),
+        *optimisers((model.model.visual,), settings.vision_rate, settings.vision_rate / 5, settings.weight_decay),
+    )
+    peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
+    saved_state = folder / "warmstart.pt"
+    start = 0
+    if saved_state.exists():
+        state = torch.load(saved_state, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimiser, saved in zip(pair, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        start = state["step"]
+    stream = Crops(photographs, rated, plans, settings.seed + 100, start)
+    loader = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None)
+    began, losses = time.monotonic(), []
+    for step, batch in enumerate(loader, start=start):
+        factor = rate_at(step, settings.steps, settings.warmup)
+        for optimiser, rates in zip(pair, peaks, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        packed = pack_questions(checkpoint, batch, np.random.default_rng([settings.seed, step]))
+        loss = answer_loss(checkpoint, packed)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in pair:
+            optimiser.step()
+            optimiser.zero_grad()
+        losses.append(loss.item())
+        done = step + 1
+        if done % 25 == 0:
+            log({"step": done, "loss": float(np.mean(losses[-25:])), "seconds": time.monotonic() - began})
+        if done % settings.save_every == 0 or done == settings.steps:
+            with torch.no_grad():
+                held = float(np.mean([answer_loss(checkpoint, packed).item() for packed in test]))
+            log({"step": done, "held_out_loss": held})
+            optimiser_states = [optimiser.state_dict() for optimiser in pair]
+            state = {"model": model.state_dict(), "optimisers": optimiser_states, "step": done}
+            partial = saved_state.with_suffix(".partial")
+            torch.save(state, partial)
+            partial.replace(saved_state)
+    model.requires_grad_(False).eval()

@@ -1,0 +1,117 @@
+"""Which pixels of an image a critic looks at.
+
+Published checkpoints get exactly their processor's resize (`kind` "processor"). A small critic that judges by the
+pixels' own texture must not see resampled pixels: within its budget it gets the image as it is, cut to whole visual
+tokens; above it, several crops at native resolution and the whole, shrunk to the budget, each a view of its own whose
+answers are combined. The policy is a field of the checkpoint's configuration (``config.iqloop["views"]``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iqloop.critic.pixels import UNIT, fitted_size, resize
+from iqloop.errors import CriticError
+
+
+@dataclass(frozen=True)
+class ViewPolicy:
+    """How an image becomes views."""
+
+    kind: Literal["processor", "native"] = "processor"
+    pixels: int = 12_845_056
+    """Budget per view, in pixels; the default is Qwen2-VL's."""
+    min_pixels: int = 3136
+    """Smallest view for `kind` "processor", in pixels."""
+    crop: int = 336
+    """Side of a native crop, in pixels."""
+    crops: int = 4
+    """How many native crops an image over the budget gets."""
+    whole_weight: float = 0.25
+    """Weight of the shrunk whole in the combined answer; each crop weighs 1."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("processor", "native"):
+            raise CriticError(f"views.kind must be 'processor' or 'native', got {self.kind!r}")
+        if self.crop < UNIT or self.crops < 1 or self.pixels < UNIT * UNIT or not 0 <= self.whole_weight <= 1:
+            raise CriticError(f"the checkpoint's view policy is out of range: {self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a configuration file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ViewPolicy:
+        """From a configuration file; unknown fields are refused by name."""
+        unknown = sorted(set(fields) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise CriticError(f"unknown fields in the checkpoint's view policy: {', '.join(unknown)}")
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class View:
+    """Pixels ``(3, H, W)`` in [0, 1], sides multiples of 28, and their weight in the combined answer."""
+
+    pixels: Tensor
+    weight: float = 1.0
+
+
+def views_of(image: Tensor, policy: ViewPolicy) -> list[View]:
+    """The views of an image ``(3, H, W)`` in [0, 1]; differentiable."""
+    height, width = image.shape[-2:]
+    if policy.kind == "processor":
+        return [View(_fitted(image, policy))]
+    image = _at_least_one_token(image)
+    height, width = image.shape[-2:]
+    if height * width <= policy.pixels:
+        return [View(_cut(image, height // UNIT * UNIT, width // UNIT * UNIT, 0.5, 0.5))]
+    side = policy.crop // UNIT * UNIT
+    tall, wide = min(side, height // UNIT * UNIT), min(side, width // UNIT * UNIT)
+    centres = _centres(policy.crops, height, width)
+    crops = [View(_cut(image, tall, wide, y, x)) for y, x in centres]
+    if policy.whole_weight == 0:
+        return crops
+    return [*crops, View(_fitted(image, policy), policy.whole_weight)]
+
+
+def single_view(image: Tensor, policy: ViewPolicy) -> Tensor:
+    """One view of the whole image: native within the budget, shrunk above it. For prompts with several images."""
+    views = views_of(image, policy)
+    return views[0].pixels if len(views) == 1 else _fitted(image, policy)
+
+
+def _centres(count: int, height: int, width: int) -> list[tuple[float, float]]:
+    """Centres of a grid of at least ``count`` cells, as fractions; the cells' aspect follows the image's."""
+    rows = max(1, round((count * height / width) ** 0.5))
+    rows = min(rows, count)
+    columns = -(-count // rows)
+    grid = [((r + 0.5) / rows, (c + 0.5) / columns) for r in range(rows) for c in range(columns)]
+    return grid[:count] if len(grid) == count else [grid[i * len(grid) // count] for i in range(count)]
+
+
+def _cut(image: Tensor, tall: int, wide: int, y: float, x: float) -> Tensor:
+    height, width = image.shape[-2:]
+    top = min(max(0, round(y * height - tall / 2)), height - tall)
+    left = min(max(0, round(x * width - wide / 2)), width - wide)
+    return image[:, top : top + tall, left : left + wide]
+
+
+def _fitted(image: Tensor, policy: ViewPolicy) -> Tensor:
+    height, width = image.shape[-2:]
+    return resize(image, *fitted_size(height, width, policy.min_pixels, policy.pixels))
+
+
+def _at_least_one_token(image: Tensor) -> Tensor:
+    """Sides under 28 pixels are filled by repeating the border: enlarging would look like blur."""
+    height, width = image.shape[-2:]
+    down, right = max(0, UNIT - height), max(0, UNIT - width)
+    if not (down or right):
+        return image
+    return torch.as_tensor(F.pad(image[None], (0, right, 0, down), mode="replicate")[0])

@@ -1,0 +1,148 @@
+"""The way out: Photo -> file, with all that came in and fits the format."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from iqloop.errors import ImageWriteError
+from iqloop.io import deep, exif
+from iqloop.io.files import refuse_existing, write_bytes_atomic
+from iqloop.io.formats import WRITABLE
+from iqloop.io.photo import Photo
+
+Array = NDArray[Any]
+
+QUALITY: Final = 95
+"""JPEG and lossy WebP; JPEG chroma is kept at full size (4:4:4)."""
+
+_LUMA: Final = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, as Pillow makes grey."""
+
+
+def write(
+    photo: Photo, path: str | Path, *, overwrite: bool = False, metadata: bool = True, software: str | None = None
+) -> Path:
+    """Write a photo in the format of the suffix, whole or not at all (see ``write_bytes_atomic``); return the path.
+
+    PNG and TIFF keep everything: 16 bits, alpha, greyscale. WebP is 8-bit RGB(A), lossless unless the source was
+    lossy. JPEG and BMP are 8-bit (a 16-bit photo is rounded, as the suffix asks for it); a photo whose alpha is not
+    opaque is refused. JPEG is written at quality 95, 4:4:4.
+    EXIF is kept in PNG, JPEG, WebP and TIFF; the ICC profile too, also with ``metadata=False`` as it defines the
+    colours (BMP holds neither). ``software`` goes into the EXIF Software tag, also with ``metadata=False``.
+    Raises ImageWriteError.
+    """
+    path = Path(path)
+    _format_of(path)
+    refuse_existing(path, overwrite)
+    return write_bytes_atomic(path, encode(photo, path, metadata=metadata, software=software), overwrite)
+
+
+def encode(photo: Photo, path: str | Path, *, metadata: bool = True, software: str | None = None) -> bytes:
+    """The bytes that :func:`write` would put into ``path``, of which only the suffix (and the name, in errors) matters.
+
+    Raises ImageWriteError.
+    """
+    path = Path(path)
+    name = _format_of(path)
+    bits = photo.bit_depth if name in ("PNG", "TIFF") else 8
+    samples = _samples(photo, bits)
+    if name in ("JPEG", "BMP") and samples.shape[-1] in (2, 4):
+        if int(samples[..., -1].min()) < 255:
+            raise ImageWriteError(path, f"{name} cannot hold the transparency of this image: use .png")
+        samples = samples[..., :-1]
+    block = _exif_block(photo, metadata, software)
+    dpi = photo.dpi if metadata else None
+    try:
+        if name == "TIFF":
+            return deep.encode_tiff(samples, block, photo.icc, dpi)
+        if bits == 16:
+            return deep.encode_png16(samples, block, photo.icc, dpi)
+        return _ENCODERS[name](samples, block, photo, dpi)
+    except (OSError, ValueError, MemoryError, RuntimeError) as error:
+        detail = str(error) or type(error).__name__
+        raise ImageWriteError(
+            path, f"{name} cannot hold this {photo.width} x {photo.height} image ({detail}): use .png"
+        ) from error
+
+
+def _format_of(path: Path) -> str:
+    name = WRITABLE.get(path.suffix.lower())
+    if name is None:
+        got = path.suffix or "a name without a suffix"
+        raise ImageWriteError(path, f"expected a name that ends in {' '.join(WRITABLE)}, got {got}")
+    return name
+
+
+def _samples(photo: Photo, bits: int) -> Array:
+    """``(H, W, C)`` uint8 or uint16: grey or RGB, then alpha."""
+    colour = _grey(photo.pixels) if photo.greyscale else photo.pixels
+    planes = colour if photo.alpha is None else torch.cat([colour, photo.alpha])
+    # Without torch's uint16, which has few operations: numpy converts.
+    levels = planes.clamp(0, 1).mul(2**bits - 1).round().permute(1, 2, 0).contiguous().numpy()
+    return levels.astype(np.uint16 if bits == 16 else np.uint8)
+
+
+def _grey(pixels: torch.Tensor) -> torch.Tensor:
+    """``(1, H, W)``: the common value where the channels agree, which rounding must not touch; else the luma."""
+    red, green, blue = pixels
+    if torch.equal(red, green) and torch.equal(red, blue):
+        return pixels[:1]
+    luma: torch.Tensor = red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
+    return luma[None]
+
+
+def _exif_block(photo: Photo, metadata: bool, software: str | None) -> bytes | None:
+    block = photo.exif if metadata else None
+    if software is None:
+        return block
+    try:
+        return exif.with_software(block, software)
+    except ValueError:  # a block made by hand: its other tags cannot be read by anyone
+        return exif.with_software(None, software)
+
+
+def _png(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
+    return _save(samples, "PNG", exif=block, icc_profile=photo.icc, dpi=dpi)
+
+
+def _jpeg(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
+    marked = b"Exif\0\0" + block if block else None
+    whole = None if dpi is None else tuple(round(value) for value in dpi)
+    return _save(
+        samples, "JPEG", exif=marked, icc_profile=photo.icc, dpi=whole, quality=QUALITY, subsampling=0, optimize=False
+    )
+
+
+def _webp(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
+    # WebP has no grey: a profile for grey would not fit the RGB that is written.
+    icc = photo.icc if photo.icc and photo.icc[16:20] == b"RGB " else None
+    quality = 75 if photo.lossless else QUALITY  # for lossless it means effort
+    return _save(samples, "WEBP", exif=block, icc_profile=icc, lossless=photo.lossless, exact=True, quality=quality)
+
+
+def _bmp(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
+    return _save(samples, "BMP", dpi=dpi)
+
+
+_ENCODERS: Final[dict[str, Callable[[Array, bytes | None, Photo, tuple[float, float] | None], bytes]]] = {
+    "PNG": _png,
+    "JPEG": _jpeg,
+    "WEBP": _webp,
+    "BMP": _bmp,
+}
+
+
+def _save(samples: Array, name: str, **options: Any) -> bytes:
+    """Pillow's encoding of ``(H, W, C)`` uint8; options that are None are left out."""
+    image = Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else samples)
+    target = io.BytesIO()
+    image.save(target, name, **{key: value for key, value in options.items() if value is not None})
+    return target.getvalue()

@@ -1,0 +1,248 @@
+"""Any image model that spandrel recognises, as a tool: load a file, check that it fits, run it in tiles.
+
+spandrel (https://github.com/chaiNNer-org/spandrel, MIT) reads the architecture off the state dict. A file is opened
+without running code from it: ``.safetensors`` holds none, ``.pth`` and ``.ckpt`` go through torch's weights-only
+unpickler; TorchScript (``.pt``) is a program and is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iqloop.errors import ToolError, UsageError
+from iqloop.restorers.tiling import tile_for, tiled
+from iqloop.restorers.tool import Cost, ToolInfo, Treatment, check_image
+
+TREATS: dict[str, tuple[Treatment, ...]] = {
+    "DnCNN": ("noise",),
+    "DRUNet": ("noise",),
+    "SCUNet": ("noise",),
+    "KBNet": ("noise",),
+    "FBCNN": ("compression",),
+    "FFTformer": ("blur",),
+    "HVICIDNet": ("darken",),
+    "RetinexFormer": ("darken",),
+}
+"""What the published weights of an architecture of purpose Restoration are for, where it is one thing."""
+UNKNOWN: tuple[Treatment, ...] = ("noise", "blur", "compression")
+"""What a Restoration model of any other architecture is taken to treat unless told."""
+WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+"""Keys under which training programs keep the state dict, best first."""
+OVERLAP = 32
+"""Input pixels shared by neighbouring tiles."""
+
+
+class SpandrelTool:
+    """A model behind the tool contract. Made by `load_tool`.
+
+    One-channel models (a grey DnCNN) run on R, G and B in turn: noise sits in each channel, and a luma-only run would
+    leave its colour. Half precision on CUDA where the architecture supports it, float32 elsewhere.
+    """
+
+    def __init__(self, info: ToolInfo, descriptor: Any, tile: int | str | None = "auto") -> None:
+        self._info = info
+        self._tile = tile
+        self.descriptor = descriptor
+        """The spandrel ``ImageModelDescriptor``; its ``model`` is the network."""
+        self.on_halving: Callable[[str], None] | None = None
+        """Told one sentence when memory ran out and the tile is halved; `warnings.warn` if None."""
+
+    @property
+    def info(self) -> ToolInfo:
+        """What is known of it."""
+        return self._info
+
+    def restore(self, image: Tensor, seed: int = 0) -> Tensor:
+        """Restore ``(1, 3, H, W)`` in [0, 1] to ``(1, 3, H * scale, W * scale)`` in [0, 1]; ``seed`` has no effect.
+
+        Raises:
+            ToolError: wrong shape, the model failed or gave no numbers, or memory is short at the smallest tile.
+        """
+        check_image(image, self._info.name)
+        device: torch.device = self.descriptor.device
+        source = image.detach().to("cpu", torch.float32).clamp(0, 1)
+        tile = tile_for(self.descriptor, self._tile, device, source)
+        try:
+            with torch.inference_mode():
+                result = tiled(self._forward, source, self._info.scale, tile, OVERLAP, self.on_halving)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ToolError(f"{self._info.name} failed on {tuple(image.shape)}: {error}") from error
+        if not torch.isfinite(result).all():
+            raise ToolError(
+                f"{self._info.name} gave values that are not numbers: the file or half precision is at fault"
+            )
+        # A copy outside inference mode, so that the caller may use it in autograd.
+        return result.clamp(0, 1).clone().to(image.device, image.dtype)
+
+    def _forward(self, part: Tensor) -> Tensor:
+        part = part.to(self.descriptor.device, self.descriptor.dtype)
+        if self.descriptor.input_channels == 3:
+            return self._call(part)
+        return torch.cat([self._call(channel) for channel in (part[:, i : i + 1] for i in range(3))], dim=1)
+
+    def _call(self, part: Tensor) -> Tensor:
+        # A copy: networks may write into their input.
+        result: Tensor = self.descriptor(part.clone())
+        return result
+
+    def __repr__(self) -> str:
+        return f"SpandrelTool({self._info.name!r}, {self.descriptor.architecture.name})"
+
+
+def load_tool(
+    path: str | Path,
+    name: str | None = None,
+    treats: Sequence[Treatment] | None = None,
+    tile: int | str | None = "auto",
+    device: str | torch.device = "cpu",
+    weights_licence: str = "unknown",
+) -> SpandrelTool:
+    """A tool from a model file.
+
+    Args:
+        path: ``.safetensors``, ``.pth`` or ``.ckpt``.
+        name: the tool's name; the file's stem if None.
+        treats: what it is for. If None: low-resolution for a model of scale 2 and more; what `TREATS` says of the
+            architecture; else `UNKNOWN`.
+        tile: side of the tiles in pixels, None for the whole image, or ``"auto"`` (`iqloop.restorers.tiling.tile_for`).
+        device: where it runs.
+        weights_licence: SPDX identifier if you know it; spandrel records none.
+
+    Raises:
+        ToolError: the file is missing or unreadable, is of another kind, or holds a model that does not restore RGB.
+        UsageError: ``treats`` names something else, or the tile is not positive.
+    """
+    path = Path(path)
+    if not (tile is None or tile == "auto" or (isinstance(tile, int) and tile > 0)):
+        raise UsageError(f"tile must be a positive number of pixels, None or 'auto', got {tile!r}")
+    descriptor = _recognise(read_state_dict(path), path)
+    _check(descriptor, path)
+    info = _describe(descriptor, path, name or path.stem, treats, weights_licence)
+    target = torch.device(device)
+    half = target.type == "cuda" and descriptor.supports_half
+    try:
+        descriptor.to(target, torch.float16 if half else torch.float32).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise ToolError(f"{path.name}: cannot be put on {target}: {error}") from error
+    return SpandrelTool(info, descriptor, tile)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model file, unwrapped; nothing in the file is executed. Raises `ToolError`."""
+    if not path.is_file():
+        raise ToolError(f"{path}: no such file")
+    kind = path.suffix.lower()
+    if kind == ".safetensors":
+        loaded = _read_safetensors(path)
+    elif kind in (".pth", ".ckpt"):
+        loaded = _read_pickle(path)
+    elif kind == ".pt":
+        raise ToolError(f"{path.name}: .pt may be TorchScript, a program, and is not run: save it as .safetensors")
+    else:
+        raise ToolError(f"{path.name}: expected .safetensors, .pth or .ckpt, got {kind or 'no extension'!r}")
+    return _unwrap(loaded, path)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ToolError(f"{path.name}: damaged or not a safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    from pickle import UnpicklingError
+
+    try:
+        with warnings.catch_warnings():
+            # torch warns of the archive's make-up before it refuses it; the error below says all.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ToolError(f"{path.name}: refused, it is damaged or holds more than tensors ({reason})") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ToolError(f"{path.name}: damaged or not a torch file ({reason})") from error
+
+
+def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict itself, out of the wrappers of training programs; ``module.`` of DataParallel removed."""
+    for _ in range(2):
+        if isinstance(loaded, dict):
+            inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
+            loaded = loaded if inner is None else inner
+    if not isinstance(loaded, dict) or not loaded:
+        raise ToolError(f"{path.name}: expected a state dict of tensors, got {type(loaded).__name__}")
+    state = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ToolError(f"{path.name}: holds no tensors")
+    for prefix in ("module.", "netG."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key[len(prefix) :]: value for key, value in state.items()}
+    return state
+
+
+def _recognise(state: dict[str, Tensor], path: Path) -> Any:
+    from spandrel import ModelLoader, UnsupportedModelError
+
+    sample = ", ".join(sorted(state)[:3])
+    try:
+        return ModelLoader(device="cpu").load_from_state_dict(state)
+    except UnsupportedModelError as error:
+        raise ToolError(
+            f"{path.name}: not an image model that spandrel knows ({len(state)} tensors: {sample}, ...)"
+        ) from error
+    except Exception as error:  # detectors and constructors of 42 architectures raise whatever a strange dict provokes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ToolError(f"{path.name}: looks like a known image model but does not load ({reason})") from error
+
+
+def _check(descriptor: Any, path: Path) -> None:
+    from spandrel import ImageModelDescriptor
+
+    found = f"{path.name}: detected as {descriptor.architecture.name}"
+    if not isinstance(descriptor, ImageModelDescriptor):
+        raise ToolError(f"{found}, an inpainting model that needs a mask; expected a model from image to image")
+    channels = (descriptor.input_channels, descriptor.output_channels)
+    if channels not in ((3, 3), (1, 1)):
+        raise ToolError(f"{found} with {channels[0]} channels in, {channels[1]} out; expected 3 and 3, or 1 and 1")
+    if descriptor.scale not in (1, 2, 3, 4, 8):
+        raise ToolError(f"{found} with scale {descriptor.scale}; expected 1, 2, 3, 4 or 8")
+
+
+def _describe(
+    descriptor: Any, path: Path, name: str, treats: Sequence[Treatment] | None, weights_licence: str
+) -> ToolInfo:
+    architecture = descriptor.architecture
+    if treats is None:
+        treats = ("low-resolution",) if descriptor.scale > 1 else TREATS.get(str(architecture.id), UNKNOWN)
+    parameters = sum(p.numel() for p in descriptor.model.parameters())
+    cost: Cost = "light" if parameters < 5e4 else "medium" if parameters < 2e6 else "heavy"
+    return ToolInfo(
+        name=name,
+        treats=tuple(treats),
+        summary=f"{architecture.name}, {parameters / 1e6:.2g} M parameters, {path.name} (spandrel)",
+        scale=descriptor.scale,
+        # The architectures in spandrel's main package are MIT, Apache-2.0 or BSD; the package is MIT.
+        code_licence="MIT",
+        weights_licence=weights_licence,
+        cost=cost,
+        version=_sha256(path)[:16],
+        strength=0.7,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

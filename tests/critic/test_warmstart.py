@@ -1,0 +1,83 @@
+"""The packed loss equals the loss of separate sequences; the stream of crops is a function of its seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from iqloop.critic.answers import parse_degradation, parse_rating
+from iqloop.critic.checkpoint import CheckpointSource, load
+from iqloop.critic.inputs import collate, encode, question
+from iqloop.critic.training.crops import Crops, Plan, load_rated
+from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
+from iqloop.critic.training.warmstart import QUESTIONS, answer_loss, pack_questions
+from iqloop.critic.verdicts import CLASSES, SEVERITIES, Unparsed
+from iqloop.errors import UsageError
+from tests.conftest import Photograph
+
+
+def crops(photograph: Photograph, side: int = 56, count: int = 4) -> Crops:
+    image = photograph("astronaut", 300)
+    return Crops([image], [(image, 3.3)], [Plan(side, count)] * 3, seed=5)
+
+
+def test_packed_loss_equals_separate_sequences(tiny_folder: Path, photograph: Photograph) -> None:
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    batch = crops(photograph, count=6).batch(0)
+    packed = pack_questions(checkpoint, batch, np.random.default_rng(0))
+    together = answer_loss(checkpoint, packed).item()
+    rng, losses = np.random.default_rng(0), []
+    for pixels, label in zip(batch.pixels, batch.labels, strict=True):
+        view = pixels.permute(2, 0, 1).float() / 255
+        for prompt, answerer, rated_too in QUESTIONS:
+            if label.distortion_class is None and not rated_too:
+                continue
+            opening = encode(checkpoint, question(checkpoint, prompt), [view])
+            answer = checkpoint.tokenizer(answerer(label, rng) + "<|im_end|>", add_special_tokens=False)["input_ids"]
+            inputs = collate(checkpoint, [opening + answer], [[view]])
+            checkpoint.model.model.rope_deltas = None
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = checkpoint.model(**inputs.as_dict()).logits[0, len(opening) - 1 : -1]
+            losses.append(F.cross_entropy(logits.float(), torch.tensor(answer), reduction="none"))
+    assert together == pytest.approx(torch.cat(losses).mean().item(), rel=5e-3)
+
+
+def test_templated_answers_parse_to_their_label(photograph: Photograph) -> None:
+    rng = np.random.default_rng(0)
+    for step in range(3):
+        for label in crops(photograph, count=24).batch(step).labels:
+            rating = parse_rating(QUESTIONS[0][1](label, rng))
+            assert not isinstance(rating, Unparsed) and rating == pytest.approx(label.score, abs=0.006)
+            if label.distortion_class is None:
+                continue
+            seen = parse_degradation(QUESTIONS[1][1](label, rng))
+            assert not isinstance(seen, Unparsed)
+            assert seen.distortion_class == CLASSES[label.distortion_class]
+            assert seen.severity == ("null" if label.severity is None else SEVERITIES[label.severity - 1])
+
+
+def test_a_batch_depends_on_seed_and_step_only(photograph: Photograph) -> None:
+    first, again = crops(photograph), crops(photograph)
+    assert torch.equal(first.batch(1).pixels, again.batch(1).pixels) and first.batch(1).labels == again.batch(1).labels
+    assert not torch.equal(first.batch(0).pixels, first.batch(1).pixels)
+    assert [len(batch.labels) for batch in first] == [4, 4, 4]
+
+
+def test_opinions_fall_with_severity_and_stay_in_range() -> None:
+    for name in FUNCTIONS:
+        ladder = [mean_opinion(name, s) for s in (0, 1, 1.5, 2, 3, 4, 5)]
+        assert ladder == sorted(ladder, reverse=True) and ladder[0] == CLEAN and 1 < ladder[-1]
+
+
+def test_a_missing_rated_photograph_is_an_error(tmp_path: Path) -> None:
+    table = tmp_path / "rated.csv"
+    table.write_text("file,mos_1_5\nlost.jpg,3.0\n")
+    with pytest.raises(UsageError, match=r"lost\.jpg"):
+        load_rated(table)
+    table.write_text("name,score\nlost.jpg,3.0\n")
+    with pytest.raises(UsageError, match="columns file and mos_1_5"):
+        load_rated(table)
