@@ -1,0 +1,80 @@
+"""iqloop: an image-restoration loop with a reasoning critic.
+
+    >>> import iqloop
+    >>> "qinsight-mini" in iqloop.KNOWN
+    True
+
+What is listed here is the public API; heavy libraries are imported when a name is used, not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from iqloop import distort
+    from iqloop.agents import Budget, Outcome, RestoreSettings, rank_by_score, restore
+    from iqloop.critic import Critic, Degradation, Preference, Rating, Unparsed
+    from iqloop.critic.known import KNOWN, create_critic
+    from iqloop.io import Photo, read, write
+    from iqloop.restorers import Registry, Tool, ToolInfo, default_registry, load_tool
+
+__all__ = [
+    "KNOWN",
+    "Budget",
+    "Critic",
+    "Degradation",
+    "Outcome",
+    "Photo",
+    "Preference",
+    "Rating",
+    "Registry",
+    "RestoreSettings",
+    "Tool",
+    "ToolInfo",
+    "Unparsed",
+    "__version__",
+    "create_critic",
+    "default_registry",
+    "distort",
+    "load_tool",
+    "rank_by_score",
+    "read",
+    "restore",
+    "write",
+]
+
+_HOMES = {
+    "KNOWN": "iqloop.critic.known",
+    "create_critic": "iqloop.critic.known",
+    "Critic": "iqloop.critic.protocol",
+    "Degradation": "iqloop.critic.verdicts",
+    "Preference": "iqloop.critic.verdicts",
+    "Rating": "iqloop.critic.verdicts",
+    "Unparsed": "iqloop.critic.verdicts",
+    "Budget": "iqloop.agents",
+    "Outcome": "iqloop.agents",
+    "RestoreSettings": "iqloop.agents",
+    "rank_by_score": "iqloop.agents",
+    "restore": "iqloop.agents",
+    "Photo": "iqloop.io",
+    "read": "iqloop.io",
+    "write": "iqloop.io",
+    "Registry": "iqloop.restorers",
+    "Tool": "iqloop.restorers",
+    "ToolInfo": "iqloop.restorers",
+    "default_registry": "iqloop.restorers",
+    "load_tool": "iqloop.restorers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "distort":
+        return importlib.import_module("iqloop.distort")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -123,6 +123,7 @@ def _export(run: MiniRun, say: Callable[[str], None]) -> None:
 def _as_checkpoint(model: Any, processor: Any) -> Any:
     from iqloop.critic.checkpoint import Checkpoint, CheckpointSource
     from iqloop.critic.mini import VIEWS
+    from iqloop.critic.prompts import TaskName
 
-    tasks = ("score", "degradation", "describe")
+    tasks: tuple[TaskName, ...] = ("score", "degradation", "describe")
     return Checkpoint(CheckpointSource("qinsight-mini", "", tasks=tasks), model, processor, VIEWS, tasks, "training")

@@ -32,23 +32,6 @@ def bilateral_blind(image: Array) -> Array:
     return np.asarray(cv2.bilateralFilter(image, 7, 2.5 * noise_sigma(image) + 1e-4, 2.0), np.float32)
 
 
-def richardson_lucy(image: Array) -> Array:
-    """scikit-image's Richardson-Lucy deconvolution of the estimated Gaussian, 15 rounds."""
-    from skimage.restoration import richardson_lucy as deconvolve
-
-    from iqloop.restorers.blur import added_blur
-
-    sigma = added_blur(image)
-    if sigma == 0:
-        return image
-    line = cv2.getGaussianKernel(2 * int(3 * sigma + 1) + 1, sigma)
-    margin = len(line)
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
-    kernel = (line @ line.T).astype(np.float32)
-    planes = [deconvolve(padded[..., c], kernel, num_iter=15) for c in range(3)]  # type: ignore[no-untyped-call]
-    return np.stack(planes, -1)[margin:-margin, margin:-margin].astype(np.float32)
-
-
 def _candidate(name: str, treats: Treatment, function: object, summary: str) -> Tool:
     return ClassicalTool(ToolInfo(name, (treats,), summary), function)  # type: ignore[arg-type]
 
@@ -64,7 +47,6 @@ def rejected() -> list[Tool]:
         _candidate("nlm-4", "compression", lambda x: nlm(x, 4, 6), "OpenCV fastNlMeansDenoisingColored, h = 4"),
         _candidate("bilateral-weak", "compression", lambda x: cv2.bilateralFilter(x, 7, 0.05, 2.0), "OpenCV"),
         _candidate("tv-weak", "compression", _tv_weak, "scikit-image denoise_tv_chambolle, weight 0.02"),
-        _candidate("richardson-lucy", "blur", richardson_lucy, "scikit-image richardson_lucy"),
         _candidate("stretch-gamma", "darken", lambda x: light.gamma(light.stretch(x).clip(0, 1), 0.34), "both in turn"),
     ]
 

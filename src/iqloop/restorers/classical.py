@@ -86,6 +86,13 @@ def _infos() -> tuple[ToolInfo, ...]:
             strength=0.6,
         ),
         ToolInfo("unsharp", ("blur",), "unsharp mask at the estimated width", strength=0.2),
+        ToolInfo(
+            "richardson-lucy",
+            ("blur",),
+            "Richardson-Lucy deconvolution of the estimated Gaussian, 15 rounds (scikit-image)",
+            cost="medium",
+            strength=0.4,
+        ),
         ToolInfo("wiener", ("blur",), "Wiener deconvolution of the estimated Gaussian", strength=0.5),
         ToolInfo(
             "deconvolve-gaussian",
@@ -136,6 +143,7 @@ def _function(info: ToolInfo) -> Function:
         "smooth-dct": compression.smooth_dct,
         "deblock-dct": compression.deblock_dct,
         "unsharp": blur.unsharp,
+        "richardson-lucy": blur.richardson_lucy,
         "wiener": blur.wiener,
         "deconvolve-gaussian": blur.sparse_gaussian,
         "deconvolve-lens": blur.sparse_lens,

@@ -55,7 +55,9 @@ def jpeg_quality(image: Array) -> tuple[int, tuple[int, int]] | None:
     for quality in range(2, 96):
         step = quantisation(LUMA, quality)[(ORDER >= 1) & (ORDER <= 4)]
         live = np.abs(found) > step / 2
-        if live.sum() < 32:
+        # A smooth ramp has a few frequencies of one value each, which fits some step by chance.
+        values = np.rint(found / step) + 1000 * np.arange(len(step))
+        if live.sum() < 32 or len(np.unique(values[live])) < 6:
             continue
         likeness = float(np.cos(2 * np.pi * found / step)[live].mean())
         # Half and third of the true step fit as well: the first, coarsest good fit is the true one.

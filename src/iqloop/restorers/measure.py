@@ -19,7 +19,7 @@ from iqloop.errors import UsageError
 from iqloop.restorers.tool import Tool
 
 Degradation = tuple[str, float]
-"""Name and severity: of `iqloop.distort.NAMES`, ``("clean", 0)``, or ``("low-resolution", n)`` for ``n`` times smaller."""
+"""Name and severity: of `iqloop.distort.NAMES`; ``("clean", 0)``; ``("low-resolution", n)``, ``n`` times smaller."""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def plugin_entries() -> list[ToolEntry]:
     for point in entry_points(group=ENTRY_POINTS):
         try:
             found.append(_plugin_entry(point.load()))
-        except Exception as error:  # noqa: BLE001 - a plug-in is someone else's code: nothing it raises may stop the rest
+        except Exception as error:  # a plug-in is someone else's code: nothing it raises may stop the rest
             warnings.warn(f"plug-in {point.name!r} ({point.value}) is left out: {error}", RuntimeWarning, stacklevel=2)
     return found
 

@@ -18,11 +18,11 @@ Array = NDArray[np.float32]
 BLOCK = 8
 
 Shrink = Callable[[Sequence[Array]], tuple[Array, Array]]
-"""From the coefficients ``(n, 64)`` of the same windows in each plane to new coefficients ``(n, 64)`` and weights ``(n,)``."""
+"""From the coefficients ``(n, 64)`` of the same windows in each plane to new ones ``(n, 64)`` and weights ``(n,)``."""
 
 _BASIS = dct(np.eye(BLOCK), axis=0, norm="ortho")
 TRANSFORM: Array = np.kron(_BASIS, _BASIS).astype(np.float32)
-"""``(64, 64)`` orthonormal: ``TRANSFORM @ window.ravel()`` is the 2-D DCT-II, coefficient ``8 * vertical + horizontal``."""
+"""``(64, 64)``, orthonormal: ``TRANSFORM @ window.ravel()`` is the 2-D DCT-II, ``8 * vertical + horizontal``."""
 ORDER: NDArray[np.int64] = np.add.outer(np.arange(BLOCK), np.arange(BLOCK)).ravel()
 """``(64,)``: vertical plus horizontal frequency of each coefficient; 0 is the mean."""
 

@@ -17,7 +17,7 @@ Model = Callable[[Tensor], Tensor]
 """From ``(1, 3, h, w)`` to ``(1, 3, h * scale, w * scale)``, wherever the model computes."""
 
 SMALLEST = 32
-"""Below this no further halving is tried: the memory is full of something else."""
+"""Smaller tiles, in pixels, are not tried: the memory is full of something else."""
 
 
 def tiled(
@@ -59,11 +59,11 @@ def tiled(
                 raise
             side = min(tile or max(image.shape[-2:]), max(image.shape[-2:]))
         # Out of the except clause, so that the traceback no longer holds the tile's tensors.
-        if side // 2 < SMALLEST:
+        if side <= SMALLEST:
             raise ToolError(f"out of memory even with tiles of {side} pixels: free memory or use another device")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        tile = side // 2
+        tile = max(side // 2, SMALLEST)
         (on_halving or _warn)(f"out of memory with tiles of {side} pixels: trying {tile}")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from iqloop import distort
 from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
@@ -123,6 +123,16 @@ class Crops(IterableDataset[Batch]):
             image, score = self.rated[rng.integers(len(self.rated))]
             return flip(cut(image, side, rng), rng), Label(None, None, None, score)
         return distorted(self.photographs[rng.integers(len(self.photographs))], side, rng)
+
+
+def stream(crops: Crops, workers: int) -> Iterator[Batch]:
+    """The batches, made by ``workers`` processes ahead of their use (0: made here).
+
+    Call this before the first tensor is computed: the processes are forked at once, and a fork that carries the
+    locks of running compute threads can wait for ever.
+    """
+    cv2.setNumThreads(0)
+    return iter(DataLoader(crops, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
 
 
 def distorted(photograph: Bytes, side: int, rng: np.random.Generator) -> tuple[Bytes, Label]:

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from iqloop.critic.pixels import patchify
-from iqloop.critic.training.crops import Batch, Crops, Label, Plan
+from iqloop.critic.training.crops import Batch, Crops, Label, Plan, stream
 from iqloop.critic.training.opinion import FUNCTIONS
 from iqloop.critic.verdicts import CLASSES, SEVERITIES
 
@@ -175,8 +174,12 @@ def train_vision(
 ) -> dict[str, float]:
     """Train the tower in place; checkpoints and resumes in ``folder``. Returns the held-out figures."""
     torch.manual_seed(settings.seed)
-    heads = Heads(visual.config.out_hidden_size)
     plans = settings.plans()
+    checkpoint = folder / "vision.pt"
+    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    start = state["step"] if state else 0
+    batches = stream(Crops(photographs, rated, plans, settings.seed, start), workers)
+    heads = Heads(visual.config.out_hidden_size)
     first = Crops(photographs, (), plans, settings.seed + 1).batch(0).pixels
     with torch.no_grad():
         patches = patchify(first.permute(0, 3, 1, 2).float() / 255)[0]
@@ -185,19 +188,13 @@ def train_vision(
     test = [validation.batch(i) for i in range(12)]
     pair = optimisers((visual, heads), settings.rate, settings.embed_rate, settings.weight_decay)
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
-    checkpoint = folder / "vision.pt"
-    start = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if state is not None:
         visual.load_state_dict(state["visual"])
         heads.load_state_dict(state["heads"])
         for optimiser, saved in zip(pair, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        start = state["step"]
-    stream = Crops(photographs, rated, plans, settings.seed, start)
-    loader = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None)
     began, losses = time.monotonic(), []
-    for step, batch in enumerate(loader, start=start):
+    for step, batch in enumerate(batches, start=start):
         factor = rate_at(step, settings.steps, settings.warmup)
         for optimiser, rates in zip(pair, peaks, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):

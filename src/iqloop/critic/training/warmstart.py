@@ -17,12 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from iqloop.critic.checkpoint import Checkpoint
 from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.prompts import Q_INSIGHT, Prompt
-from iqloop.critic.training.crops import Batch, Crops, Label, Plan
+from iqloop.critic.training.crops import Batch, Crops, Label, Plan, stream
 from iqloop.critic.training.reasoning import degradation_answer, describe_answer, score_answer
 from iqloop.critic.training.vision import Log, optimisers, rate_at
 
@@ -160,7 +159,11 @@ def train_warmstart(
     """Train the model in place; checkpoints and resumes in ``folder``."""
     model = checkpoint.model
     model.requires_grad_(True).train()
+    saved_state = folder / "warmstart.pt"
+    state = torch.load(saved_state, weights_only=True) if saved_state.exists() else None
+    start = state["step"] if state else 0
     plans = [settings.plans[i % len(settings.plans)] for i in range(settings.steps)]
+    batches = stream(Crops(photographs, rated, plans, settings.seed + 100, start), workers)
     quarter = [Plan(plan.side, max(1, plan.count // 2)) for plan in settings.plans] * 4
     validation = Crops(held_out, (), quarter, settings.seed + 7)
     test = [pack_questions(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(6)]
@@ -170,18 +173,12 @@ def train_warmstart(
         *optimisers((model.model.visual,), settings.vision_rate, settings.vision_rate / 5, settings.weight_decay),
     )
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
-    saved_state = folder / "warmstart.pt"
-    start = 0
-    if saved_state.exists():
-        state = torch.load(saved_state, weights_only=True)
+    if state is not None:
         model.load_state_dict(state["model"])
         for optimiser, saved in zip(pair, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        start = state["step"]
-    stream = Crops(photographs, rated, plans, settings.seed + 100, start)
-    loader = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None)
     began, losses = time.monotonic(), []
-    for step, batch in enumerate(loader, start=start):
+    for step, batch in enumerate(batches, start=start):
         factor = rate_at(step, settings.steps, settings.warmup)
         for optimiser, rates in zip(pair, peaks, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):

@@ -1,0 +1,86 @@
+"""The command line: ``iqloop COMMAND ...``. Commands are imported when they are asked for, so that help is instant.
+
+Exit codes: 0 done; 1 some files failed; 2 wrong usage or a missing prerequisite; 3 no file improved; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import iqloop
+from iqloop.recipes import console, failures
+
+COMMANDS: dict[str, str] = {
+    "restore": "Restore photographs, keeping only what the critic finds better.",
+    "apply": "Run one restoration tool on images.",
+    "score": "Score images with a critic.",
+    "perceive": "Name what is wrong with images, and how much.",
+    "compare": "Say which of two images is better.",
+    "rank": "Order images from best to worst.",
+    "metrics": "List the critics, and which are at hand.",
+    "tools": "List the restoration tools.",
+    "distort": "Degrade clean images: seeded, at a chosen severity.",
+    "train": "Train the embedded models.",
+    "doctor": "Show what is installed: packages, devices, critics, caches.",
+}
+"""Each command and its help line. Its module is ``iqloop.recipes.NAME``, and its click command there ``command``."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports a command's module only when it is invoked or helped."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of `COMMANDS`, which is that of a user's interest."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"iqloop.recipes.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    # mypy: click's two overloads differ in standalone_mode only, which is ours to choose
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run and exit; `main` maps errors to exit codes."""
+        main(args, prog_name or "iqloop", **extra)
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"iqloop {iqloop.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IQLOOP"},
+    epilog="Any option can be set in the environment: --seed of restore is IQLOOP_RESTORE_SEED.",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def cli() -> None:
+    """Image restoration with a reasoning critic in the loop."""
+
+
+def main(args: Sequence[str] | None = None, prog_name: str = "iqloop", **extra: Any) -> NoReturn:
+    """Run the command line and exit; no traceback unless ``--verbose``."""
+    state = console.State()
+    extra |= {"standalone_mode": False, "obj": state}
+    with failures.as_exit_code(state) as outcome:
+        result = click.Group.main(cli, args, prog_name, **extra)
+        outcome.code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+    sys.exit(outcome.code)

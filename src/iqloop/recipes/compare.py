@@ -1,0 +1,82 @@
+"""``iqloop compare``: which of two images is better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iqloop.recipes import failures, options
+from iqloop.recipes.console import Console
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from iqloop.critic.protocol import Critic
+    from iqloop.critic.verdicts import Preference
+
+
+def compare_images(a: Tensor, b: Tensor, critic: Critic, reference: Tensor | None = None) -> Preference:
+    """Which of two images ``(3, H, W)`` in [0, 1] is better, in both orders; ``reference`` is their degraded input.
+
+    Raises `iqloop.errors.CriticError` when the answer could not be read.
+    """
+    from iqloop.critic.verdicts import Unparsed
+    from iqloop.errors import CriticError
+
+    found = critic.compare([a], [b], None if reference is None else [reference])[0]
+    if isinstance(found, Unparsed):
+        raise CriticError(f"the critic's answer could not be read: {found.reason}")
+    return found
+
+
+def compare_fields(a: str, b: str, found: Preference) -> dict[str, Any]:
+    """The line of ``--json``."""
+    return {
+        "a": a,
+        "b": b,
+        "preference": found.choice,
+        "probability": found.probability,
+        "reasoning": found.reasoning,
+    }
+
+
+@click.command("compare")
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option("--reference", type=click.Path(), help="The degraded image of which A and B are restorations.")
+@options.ask_critic(batched=False)
+@options.talk
+def command(a: str, b: str, reference: str | None, choice: options.CriticChoice, console: Console) -> int:
+    """Say which of two images is better.
+
+    Both presentation orders are asked; a critic that contradicts itself means "similar". A critic that was not
+    trained to compare decides by its two scores.
+    """
+    from iqloop.recipes.inputs import first_frame, gather
+    from iqloop.recipes.loading import load_critic
+
+    named = [a, b] if reference is None else [a, b, reference]
+    images = []
+    for name in named:
+        (source, *more) = gather([name])
+        if more or source.root is not None:
+            raise click.BadParameter(f"{name} is a folder, expected an image file")
+        try:
+            images.append(first_frame(source.read(), source, console))
+        except Exception as error:
+            console.fail(source.shown, error)
+    if console.failed:
+        return failures.SOME_FAILED
+    critic = load_critic(choice, needs=("compare",))
+    try:
+        found = compare_images(images[0], images[1], critic, *images[2:])
+    except Exception as error:
+        console.fail(a, error)
+        return failures.SOME_FAILED
+    console.fields(compare_fields(a, b, found))
+    verdict = "A and B are similar" if found.choice == "similar" else f"{found.choice} is better"
+    console.line(f"{verdict}: A={a} B={b} (probability that A is better {found.probability:.2f}, {found.method})")
+    if found.reasoning and not console.quiet:
+        console.line(found.reasoning)
+    return failures.DONE

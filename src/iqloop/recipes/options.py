@@ -1,0 +1,171 @@
+"""Options that several commands share; each decorator hands the command one value instead of many flags."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from iqloop.agents.budget import Budget
+from iqloop.recipes.console import Console, State
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_CRITIC = "qinsight-mini"
+"""`iqloop.critic.known.DEFAULT`, which cannot be imported here: it would load torch for ``--help``."""
+_LIMITS = Budget()
+
+
+@dataclass(frozen=True)
+class CriticChoice:
+    """Which critic, and how it runs."""
+
+    name: str = DEFAULT_CRITIC
+    device: str | None = None
+    dtype: str | None = None
+    seed: int = 0
+    batch_size: int = 8
+    decoding: str = "expected"
+
+
+def inputs(required: bool = True, name: str = "inputs") -> Callable[[Command], Command]:
+    """Files, folders or ``-``."""
+    return click.argument(name, nargs=-1, required=required, type=click.Path(), metavar="FILE_OR_FOLDER...")
+
+
+def talk(command: Command) -> Command:
+    """``--json --quiet --verbose``, handed over as ``console``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="JSON Lines on standard output, and nothing else there.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress and no notices; errors only.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error; show tracebacks.")
+    @click.pass_context
+    @functools.wraps(command)
+    def with_console(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> Any:
+        state = ctx.find_object(State)
+        if state is not None:
+            state.verbose, state.quiet = verbose, quiet
+        return command(console=Console(as_json, quiet, verbose), **options)
+
+    return with_console  # type: ignore[return-value]
+
+
+def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Command], Command]:
+    """``--critic --device --dtype --seed`` (and ``--batch-size``, ``--decoding``), handed over as ``choice``."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_choice(critic: str, device: str | None, dtype: str | None, seed: int, **options: Any) -> Any:
+            more = {key: options.pop(key) for key in ("batch_size", "decoding") if key in options}
+            return command(choice=CriticChoice(critic, device, dtype, seed, **more), **options)
+
+        wrapped: Any = with_choice
+        if decoding:
+            wrapped = click.option(
+                "--decoding",
+                type=click.Choice(["expected", "reason", "reason+expected"]),
+                default="expected",
+                show_default=True,
+                help="How a score is read out: expectation over the digits, a written answer, or both.",
+            )(wrapped)
+        if batched:
+            wrapped = click.option(
+                "--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images per forward pass."
+            )(wrapped)
+        wrapped = seeded(wrapped)
+        wrapped = click.option(
+            "--dtype",
+            envvar="IQLOOP_DTYPE",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Precision of the critic.  [default: float32 on a CPU, bfloat16 on a GPU]",
+        )(wrapped)
+        wrapped = on_device(wrapped)
+        return click.option(  # type: ignore[no-any-return]
+            "--critic",
+            envvar="IQLOOP_CRITIC",
+            default=DEFAULT_CRITIC,
+            show_default=True,
+            metavar="NAME|FOLDER",
+            help="A critic of `iqloop metrics`, or a checkpoint folder.",
+        )(wrapped)
+
+    return decorate
+
+
+def on_device(command: Command) -> Command:
+    """``--device``."""
+    text = "cpu, cuda, cuda:1, mps.  [default: a GPU when there is one]"
+    return click.option("--device", envvar="IQLOOP_DEVICE", help=text)(command)
+
+
+def seeded(command: Command) -> Command:
+    """``--seed``."""
+    text = "The same seed gives the same result."
+    return click.option("--seed", type=int, default=0, show_default=True, help=text)(command)
+
+
+def writes(suffix: str) -> Callable[[Command], Command]:
+    """``--output --overwrite``; ``suffix`` is what one file's output is called by."""
+
+    def decorate(command: Command) -> Command:
+        out = click.option(
+            "-o",
+            "--output",
+            "out",
+            type=click.Path(path_type=Path),
+            help="File or folder (relative names are kept), - for standard output.  "
+            f"[default: NAME.{suffix}.EXT beside the file]",
+        )
+        over = click.option(
+            "--overwrite", is_flag=True, help="Replace outputs that exist, in place if they are inputs."
+        )
+        return out(over(command))
+
+    return decorate
+
+
+def metadata(command: Command) -> Command:
+    """``--metadata/--strip-metadata``."""
+    text = "Keep EXIF, or leave it out; the colour profile is always kept."
+    return click.option("--metadata/--strip-metadata", "keep_metadata", default=True, show_default=True, help=text)(
+        command
+    )
+
+
+def model_files(command: Command) -> Command:
+    """``--tool NAME=PATH``, repeatable, handed over as ``files``."""
+    text = "Add a model file as a tool (.safetensors, .pth); say what it treats by NAME:noise+blur=PATH. Repeatable."
+    return click.option("--tool", "files", multiple=True, metavar="NAME=PATH", help=text)(command)
+
+
+def budgeted(command: Command) -> Command:
+    """The limits of a run on one image, handed over as ``budget``."""
+
+    @functools.wraps(command)
+    def with_budget(
+        max_steps: int, max_tool_calls: int, max_critic_calls: int, time_limit: float | None, **options: Any
+    ) -> Any:
+        return command(budget=Budget(max_steps, max_tool_calls, max_critic_calls, time_limit), **options)
+
+    wrapped: Any = with_budget
+    for flag, default, text in (
+        ("--max-critic-calls", _LIMITS.max_critic_calls, "Questions to the critic, per image."),
+        ("--max-tool-calls", _LIMITS.max_tool_calls, "Runs of a tool, per image."),
+        ("--max-steps", _LIMITS.max_steps, "Degradations worked on, per image."),
+    ):
+        option = click.option(flag, type=click.IntRange(0), default=default, show_default=True, help=text)
+        wrapped = option(wrapped)
+    limit = click.option(
+        "--time-limit", type=click.FloatRange(0), help="Seconds per image; a call under way is not interrupted."
+    )
+    return limit(wrapped)  # type: ignore[no-any-return]
+
+
+def words(values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Repeatable options that also take commas: ``a,b`` and ``c`` become (a, b, c); None for none."""
+    found = tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+    return found or None

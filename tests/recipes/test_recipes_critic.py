@@ -1,0 +1,171 @@
+"""score, perceive, compare, rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from .helpers import ScriptedCritic, lines, run
+
+
+def test_score_fields(photo: Path, critic: ScriptedCritic) -> None:
+    result = run("score", photo, "--json")
+    assert result.exit_code == 0 and result.stderr == ""
+    (row,) = lines(result)
+    assert list(row) == ["path", "score", "std", "metric", "lower_better", "range"]
+    assert row["path"] == "photo.png" and row["metric"] == "scripted" and row["range"] == [1.0, 5.0]
+
+
+def test_score_a_folder_in_batches(folder: Path, critic: ScriptedCritic) -> None:
+    result = run("score", folder, "--json", "--batch-size", 1)
+    assert [row["path"] for row in lines(result)] == ["in/noisy.png", "in/sub/clean.png"]
+    assert critic.batches == [1, 1]
+    critic.batches.clear()
+    plain = run("score", folder)
+    assert critic.batches == [2]
+    assert plain.stdout.splitlines()[0] == "path\tscore\tstd" and plain.stdout.count("\n") == 3
+
+
+def test_score_from_standard_input(photo: Path, critic: ScriptedCritic) -> None:
+    (row,) = lines(run("score", "-", "--json", stdin=photo.read_bytes()))
+    assert row["path"] == "-"
+    assert run("score", "-", photo, stdin=b"").exit_code == 2
+    result = run("score", "-", "--json", stdin=b"hello")
+    assert result.exit_code == 1 and list(lines(result)[0]) == ["path", "error"]
+
+
+def make_bad_files() -> list[str]:
+    Path("empty.png").write_bytes(b"")
+    Path("text.png").write_text("not an image")
+    image = Path("whole.jpg")
+    Image.effect_noise((64, 64), 50).save(image)
+    Path("cut.jpg").write_bytes(image.read_bytes()[:900])
+    image.unlink()
+    return ["empty.png", "text.png", "cut.jpg", "missing.png"]
+
+
+@pytest.mark.parametrize("command", ["score", "perceive", "rank"])
+def test_bad_files_are_named_and_the_others_go_on(photo: Path, critic: ScriptedCritic, command: str) -> None:
+    bad = make_bad_files()
+    result = run(command, bad[0], photo, *bad[1:], "--json")
+    assert result.exit_code == 1
+    rows = lines(result)
+    assert {row["path"] for row in rows if row.get("error")} == set(bad)
+    assert [row["path"] for row in rows if not row.get("error")] == ["photo.png"]
+    assert len(result.stderr.splitlines()) == 4
+    assert all(any(line.startswith(f"{name}: ") for line in result.stderr.splitlines()) for name in bad)
+
+
+def test_folder_without_images_is_wrong_usage(here: Path, critic: ScriptedCritic) -> None:
+    Path("nothing").mkdir()
+    result = run("score", "nothing")
+    assert result.exit_code == 2 and "nothing" in result.stderr
+
+
+def test_only_the_culprit_of_a_batch_fails(folder: Path, critic: ScriptedCritic) -> None:
+    def fault(image: object) -> None:
+        if critic._value(image) > 4.9:  # type: ignore[arg-type]
+            raise ValueError("too clean")
+
+    critic.fault = fault
+    rows = lines(run("score", folder, "--json"))
+    assert "score" in rows[0] and rows[1] == {"path": "in/sub/clean.png", "error": "ValueError: too clean"}
+
+
+def save_kinds(array: NDArray[np.uint8]) -> list[str]:
+    image = Image.fromarray(array)
+    image.convert("CMYK").save("cmyk.jpg")
+    image.convert("L").save("grey.png")
+    image.convert("P").save("palette.png")
+    image.convert("RGBA").save("alpha.png")
+    image.crop((0, 0, 1, 1)).save("one.png")
+    Image.fromarray(array[..., 0].astype(np.uint16) * 257).save("deep.png")
+    image.save("page.tiff")
+    image.save("photo.webp")
+    image.save("photo.bmp")
+    image.save("still.gif")
+    return ["cmyk.jpg", "grey.png", "palette.png", "alpha.png", "one.png", "deep.png"] + [
+        "page.tiff", "photo.webp", "photo.bmp", "still.gif"
+    ]  # fmt: skip
+
+
+def test_every_kind_of_image_is_scored(here: Path, noisy: NDArray[np.uint8], critic: ScriptedCritic) -> None:
+    kinds = save_kinds(noisy)
+    result = run("score", *kinds, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [row["path"] for row in lines(result)] == kinds
+
+
+@pytest.mark.parametrize("command", ["score", "perceive"])
+def test_an_animation_is_its_first_frame(
+    here: Path, noisy: NDArray[np.uint8], critic: ScriptedCritic, command: str
+) -> None:
+    frames = [Image.fromarray(noisy), Image.fromarray(255 - noisy)]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    result = run(command, "moving.gif", "--json")
+    assert result.exit_code == 0 and len(lines(result)) == 1
+    assert "2 frames" in result.stderr
+    assert run(command, "moving.gif", "--quiet").stderr == ""
+
+
+def test_unparsed_answers_are_failures(photo: Path, critic: ScriptedCritic) -> None:
+    critic.unparsed = True
+    for command in ("score", "perceive", "rank"):
+        result = run(command, photo, "--json")
+        assert result.exit_code == 1 and "could not be read" in lines(result)[0]["error"]
+    assert run("compare", photo, photo).exit_code == 1
+
+
+def test_perceive_fields(photo: Path, critic: ScriptedCritic) -> None:
+    (row,) = lines(run("perceive", photo, "--json"))
+    assert list(row) == ["path", "distortion_class", "severity", "probabilities", "reasoning"]
+    assert (row["distortion_class"], row["severity"], row["probabilities"]["noise"]) == ("noise", "obvious", 1.0)
+    critic.kind = "null"
+    (row,) = lines(run("perceive", photo, "--json"))
+    assert (row["distortion_class"], row["severity"]) == ("null", "null")
+    assert "grain in the sky" in run("perceive", photo).stdout
+
+
+def test_compare_fields(folder: Path, critic: ScriptedCritic) -> None:
+    critic.capabilities = frozenset({"score", "compare"})
+    result = run("compare", "in/noisy.png", "in/sub/clean.png", "--reference", "in/noisy.png", "--json")
+    assert result.exit_code == 0
+    (row,) = lines(result)
+    assert list(row) == ["a", "b", "preference", "probability", "reasoning"]
+    assert row["preference"] == "B" and row["probability"] < 0.5
+    assert "B is better" in run("compare", "in/noisy.png", "in/sub/clean.png").stdout
+
+
+def test_compare_names_a_bad_file(photo: Path, critic: ScriptedCritic) -> None:
+    result = run("compare", photo, "missing.png", "--json")
+    assert result.exit_code == 1 and lines(result)[0]["path"] == "missing.png"
+    assert run("compare", photo, ".").exit_code == 2
+
+
+def test_rank_fields_and_top(folder: Path, critic: ScriptedCritic) -> None:
+    rows = lines(run("rank", folder, "--json"))
+    assert [list(row) for row in rows] == [["path", "rank", "strength", "error"]] * 2
+    assert [(row["path"], row["rank"]) for row in rows] == [("in/sub/clean.png", 1), ("in/noisy.png", 2)]
+    assert len(lines(run("rank", folder, "--json", "--top", 1))) == 1
+    critic.lower_better = True
+    assert lines(run("rank", folder, "--json"))[0]["path"] == "in/noisy.png"
+
+
+def test_a_real_checkpoint_keeps_standard_output_clean(
+    photo: Path, tiny_folder: Path, photograph: Callable[..., NDArray[np.uint8]]
+) -> None:
+    result = run("score", photo, "--critic", tiny_folder, "--device", "cpu", "--json")
+    assert result.exit_code == 0 and result.stderr == ""
+    (row,) = lines(result)
+    assert 1 <= row["score"] <= 5 and row["metric"] == "tiny"
+
+
+def test_strange_names_stay_on_one_line(here: Path, noisy: NDArray[np.uint8], critic: ScriptedCritic) -> None:
+    Image.fromarray(noisy).save("a\nb [red].png")
+    assert "a b [red].png" in run("score", "a\nb [red].png").stdout
+    assert lines(run("score", "a\nb [red].png", "--json"))[0]["path"] == "a\nb [red].png"
