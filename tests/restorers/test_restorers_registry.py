@@ -84,8 +84,8 @@ def test_unknown_name_lists_close_ones() -> None:
 
 def test_tools_for_orders_by_strength() -> None:
     registry = default_registry(plugins=False)
-    assert [i.name for i in registry.tools_for("noise")] == ["median-switch", "tv", "dct", "dct-strong"]
-    assert [i.name for i in registry.tools_for("low-resolution", scale=2)] == ["bicubic-x2", "backproject-x2"]
+    assert [i.info.name for i in registry.tools_for("noise")] == ["median-switch", "tv", "dct", "dct-strong"]
+    assert [i.info.name for i in registry.tools_for("low-resolution", scale=2)] == ["bicubic-x2", "backproject-x2"]
     assert registry.tools_for("noise", scale=4) == []
     with pytest.raises(UsageError, match="unknown degradation 'rain'"):
         registry.tools_for("rain")  # type: ignore[arg-type]

@@ -178,7 +178,7 @@ def test_registry_adds_files(tmp_path: Path) -> None:
     assert registry.add_file(f"mine:blur={path}").treats == ("blur",)
     assert registry.add_file(str(path)).name == "net"
     assert registry.get("mine").restore(IMAGE).shape == IMAGE.shape
-    assert [i.name for i in registry.tools_for("blur")] == ["mine", "net"]
+    assert [i.info.name for i in registry.tools_for("blur")] == ["mine", "net"]
 
 
 def refused(path: Path) -> str:

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+LONGEST_NAME = 24
+"""Characters of a table's cell that is not broken over lines."""
+
 
 @dataclass
 class State:
@@ -83,17 +86,18 @@ class Console:
         """One line of the result for people; nothing with ``--json``."""
         if self.json or (self.stdout_taken and self.quiet):
             return
-        put(sys.stderr if self.stdout_taken else sys.stdout, one_line(text))
+        stream = sys.stderr if self.stdout_taken else sys.stdout
+        self._beside(stream, text)
 
     def notice(self, text: str) -> None:
         """Something worth knowing, on standard error; nothing with ``--quiet``."""
         if not self.quiet:
-            self._aside(text)
+            self._beside(sys.stderr, text)
 
     def detail(self, text: str) -> None:
         """Something for ``--verbose``, on standard error."""
         if self.verbose:
-            self._aside(text)
+            self._beside(sys.stderr, text)
 
     def fail(self, path: str, error: BaseException | str, **fields: Any) -> None:
         """Name a failed input: one line on standard error, and ``{"path", "error"}`` with ``--json``."""
@@ -107,7 +111,7 @@ class Console:
         else:
             reason = reason_of(error) if isinstance(error, BaseException) else error
         self.failed.append(path)
-        self._aside(f"{path}: {reason}")
+        self._beside(sys.stderr, f"{path}: {reason}")
         self.fields({"path": path, **fields, "error": one_line(reason)})
 
     @contextmanager
@@ -142,18 +146,22 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import Progress as Bar
 
-        with Bar(console=RichConsole(stderr=True), transient=True) as bar:
-            self._live = bar.console
+        # Without rich's redirection, which would send results for a pipe to the terminal behind standard error.
+        drawing = RichConsole(stderr=True)
+        with Bar(console=drawing, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+            self._live = drawing
             try:
                 yield Progress(bar, bar.add_task(what, total=total))
             finally:
                 self._live = None
 
-    def _aside(self, text: str) -> None:
-        if self._live is not None:
+    def _beside(self, stream: TextIO, text: str) -> None:
+        """One line to a stream, above the bar if both are on the terminal."""
+        if self._live is not None and stream.isatty():
             self._live.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            complain(text)
+            put(stream, one_line(text))
+            stream.flush()
 
     def _draw(self) -> None:
         from rich import box
@@ -162,8 +170,9 @@ class Console:
         from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD)
-        for name in self._columns:
-            table.add_column(name, overflow="fold")
+        for name, *cells in zip(self._columns, *self._rows, strict=True):
+            # Only what is long is broken: prose and paths, not names and figures.
+            table.add_column(name, overflow="fold", no_wrap=max(map(len, cells)) <= LONGEST_NAME)
         for row in self._rows:
             table.add_row(*(Text(cell) for cell in row))
         RichConsole().print(table)

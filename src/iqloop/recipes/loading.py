@@ -6,8 +6,6 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,8 +15,7 @@ from iqloop.recipes.options import CriticChoice
 if TYPE_CHECKING:
     from iqloop.critic.protocol import Capability, Critic
     from iqloop.critic.verdicts import DecodingMode
-    from iqloop.restorers.registry import Registry, ToolEntry
-    from iqloop.restorers.tool import Treatment
+    from iqloop.restorers.registry import Registry
 
 
 @contextlib.contextmanager
@@ -86,21 +83,6 @@ def tool_device(device: str | None) -> str:
     import torch
 
     return check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@dataclass(frozen=True)
-class LoopTools:
-    """A registry as the loop wants it (`iqloop.agents.toolbox.Toolbox`): entries instead of mere descriptions."""
-
-    registry: Registry
-
-    def tools_for(self, treatment: Treatment, scale: int = 1) -> list[ToolEntry]:
-        """What treats ``treatment`` at ``scale``, gentle first."""
-        from iqloop.restorers.registry import ToolEntry
-
-        fitting = [info for info in self.registry if treatment in info.treats and info.scale == scale]
-        fitting.sort(key=lambda info: info.strength)
-        return [ToolEntry(info, partial(self.registry.get, info.name)) for info in fitting]
 
 
 def is_model_file(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,7 @@ from iqloop.recipes import failures, options
 from iqloop.recipes.console import Console
 
 if TYPE_CHECKING:
-    from iqloop.agents import Budget, Event
+    from iqloop.agents import Budget, Event, Toolbox
     from iqloop.critic.protocol import Critic
     from iqloop.recipes.restore_file import Job, Manner, Restored
     from iqloop.recipes.restore_plan import Planned
@@ -77,7 +77,7 @@ def command(
     """
     from iqloop.agents import RestoreSettings
     from iqloop.recipes.inputs import gather
-    from iqloop.recipes.loading import LoopTools, load_critic, load_registry
+    from iqloop.recipes.loading import load_critic, load_registry
     from iqloop.recipes.outputs import place
     from iqloop.recipes.restore_file import Manner, make_jobs, needs_work
 
@@ -97,7 +97,7 @@ def command(
     if resume and any(job.trace is None for job in jobs):
         raise click.UsageError("--resume needs traces: write to a folder with -o FOLDER, or give --trace FILE")
     manner = Manner(settings, budget, int(scale), choice.seed, keep_metadata, overwrite, resume)
-    tools = LoopTools(load_registry(files, choice.device))
+    tools = load_registry(files, choice.device)
     # A critic takes seconds to load: not for a folder that is done, or whose outputs may not be written.
     critic = load_critic(choice) if any(needs_work(job, manner) for job in jobs) else None
     run = _DryRun(critic, tools, manner, console) if dry_run else _Run(critic, tools, manner, console)
@@ -118,7 +118,7 @@ def command(
 class _Run:
     """Restores one file after the other and reports each."""
 
-    def __init__(self, critic: Critic | None, tools: Any, manner: Manner, console: Console) -> None:
+    def __init__(self, critic: Critic | None, tools: Toolbox, manner: Manner, console: Console) -> None:
         self.critic, self.tools, self.manner, self.console = critic, tools, manner, console
         self.useful = False
         """Some output is more than a copy of its input."""

@@ -166,10 +166,13 @@ def finished(job: Job, manner: Manner) -> Restored | None:
         return None
     try:
         document = json.loads(job.trace.read_bytes())
-        output = job.target.path.read_bytes()
-        if document["input"]["sha256"] != _sha256(job.source.path.read_bytes()):
+        if document["output"]["sha256"] != _sha256(job.target.path.read_bytes()):
             return None
-        if document["output"]["sha256"] != _sha256(output) or document["scale"] != manner.scale:
+        # Restored in place: the input of the earlier run is gone, and its output must not be restored again.
+        in_place = job.target.path.samefile(job.source.path)
+        if not in_place and document["input"]["sha256"] != _sha256(job.source.path.read_bytes()):
+            return None
+        if document["scale"] != manner.scale:
             return None
         spent = document["spent"]
         return Restored(

@@ -54,13 +54,14 @@ def _new_model(seed: int) -> tuple[Any, Any]:
 
 
 def _data(run: MiniRun) -> tuple[list[Any], list[Any], list[Any]]:
-    from iqloop.critic.training.crops import load_photographs, load_rated
+    from iqloop.critic.training.crops import load_photographs, load_rated, well_rated
 
     for part in ("photos/train", "photos/val"):
         if not (run.data / part).is_dir():
             raise UsageError(f"{run.data / part} is missing: expected clean photographs there")
     rated = [row for table in sorted((run.data / "rated").glob("*.csv")) for row in load_rated(table, run.fold)]
-    return load_photographs(run.data / "photos/train"), rated, load_photographs(run.data / "photos/val")
+    photographs = [*load_photographs(run.data / "photos/train"), *well_rated(rated)]
+    return photographs, rated, load_photographs(run.data / "photos/val")
 
 
 def _logger(run: MiniRun, stage: str, say: Callable[[str], None]) -> Callable[[dict[str, float]], None]:

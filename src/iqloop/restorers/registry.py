@@ -32,7 +32,7 @@ class Registry:
     """Tools by name, loaded when first asked for, in the order in which they were added.
 
     >>> from iqloop.restorers import default_registry
-    >>> [info.name for info in default_registry(plugins=False).tools_for("low-resolution", scale=4)]
+    >>> [entry.info.name for entry in default_registry(plugins=False).tools_for("low-resolution", scale=4)]
     ['bicubic-x4', 'backproject-x4']
     """
 
@@ -86,12 +86,16 @@ class Registry:
         """What is known of a tool, without loading it. Raises `UsageError` like `get`."""
         return self._entries[name].info if name in self._entries else self.get(name).info
 
-    def tools_for(self, treatment: Treatment, scale: int = 1) -> list[ToolInfo]:
-        """What treats ``treatment`` at ``scale``, gentle first. Raises `UsageError` for an unknown treatment."""
+    def tools_for(self, treatment: Treatment, scale: int = 1) -> list[ToolEntry]:
+        """What treats ``treatment`` at ``scale``, gentle first; each is loaded once, at its first use.
+
+        Raises `UsageError` for an unknown treatment.
+        """
         if treatment not in TREATMENTS:
             raise UsageError(f"unknown degradation {treatment!r}: expected one of {', '.join(TREATMENTS)}")
         fitting = [info for info in self if treatment in info.treats and info.scale == scale]
-        return sorted(fitting, key=lambda info: info.strength)
+        fitting.sort(key=lambda info: info.strength)
+        return [ToolEntry(info, partial(self.get, info.name)) for info in fitting]
 
     def names(self) -> tuple[str, ...]:
         """Every name, in the order in which the tools were added."""
