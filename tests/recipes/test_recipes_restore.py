@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -326,6 +327,23 @@ def test_verbose_tells_the_events(photo: Path, critic: ScriptedCritic) -> None:
 def test_a_tool_of_ones_own_that_is_no_model(photo: Path, critic: ScriptedCritic) -> None:
     assert run("restore", photo, "--tool", "mine=missing.safetensors").exit_code == 2
     assert run("apply", "missing.safetensors", photo).exit_code == 2
+
+
+def test_a_tool_of_ones_own(photo: Path, critic: ScriptedCritic) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    sizes, state = [3, *[8] * 8, 3], {}
+    for layer, (narrow, wide) in enumerate(itertools.pairwise(sizes)):
+        made = torch.nn.Conv2d(narrow, wide, 3)
+        state |= {f"model.{2 * layer}.{name}": value.data for name, value in made.named_parameters()}
+    save_file(state, "net.safetensors")
+    result = run("apply", "net.safetensors", photo, "--json", "--device", "cpu")
+    assert result.exit_code == 0 and lines(result)[0]["tool"] == "net"
+    (row,) = [row for row in lines(run("tools", "--tool", "mine=net.safetensors", "--json")) if row["name"] == "mine"]
+    assert row["treats"] == ["noise"] and row["weights_licence"] == "unknown"
+    result = run("restore", photo, "--tool", "mine=net.safetensors", "--trace", "run.json", "--overwrite")
+    assert result.exit_code == 0, result.stderr
 
 
 def test_interrupt_while_restoring_leaves_nothing(photo: Path, critic: ScriptedCritic) -> None:
