@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from agents_fakes import degradation, photograph
+from tests.agents.agents_fakes import degradation, photograph
 from PIL import Image
 from torch import Tensor
 

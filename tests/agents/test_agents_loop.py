@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jsonschema
 import pytest
 import torch
-from agents_fakes import CLEAN, Clock, FakeCritic, FakeTool, Tools, World, degradation, photograph, psnr_critic, tool
+from tests.agents.agents_fakes import CLEAN, Clock, FakeCritic, FakeTool, Tools, World, degradation, photograph, psnr_critic, tool
 from torch import Tensor
 
 from iqloop.agents import Budget, Cache, Event, JudgeSettings, Outcome, RestoreSettings, restore

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from agents_fakes import CLEAN, FakeCritic, Tools, degradation, tool
+from tests.agents.agents_fakes import CLEAN, FakeCritic, Tools, degradation, tool
 
 from iqloop import agents
 from iqloop.agents.budget import Budget

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,7 +45,7 @@ def test_shape_dtype_and_seed(name: str, photograph: Photograph) -> None:
 def test_damage_grows_with_severity(name: str, photograph: Photograph) -> None:
     images = [photograph(n, 160) for n in ("astronaut", "chelsea", "coffee")]
     ladder = [np.mean([psnr(distort.apply(i, name, s, seed=1), i) for i in images]) for s in range(1, 6)]
-    assert all(later < earlier + 0.2 for earlier, later in zip(ladder, ladder[1:], strict=False)), ladder
+    assert all(later < earlier + 0.2 for earlier, later in pairwise(ladder)), ladder
     assert ladder[4] < ladder[0] - 1
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from iqloop.critic.verdicts import SEVERITIES, Choice, DistortionClass, Severity, Unparsed
 
@@ -69,7 +69,7 @@ def parse_degradation(text: str) -> ParsedDegradation | Unparsed:
         return Unparsed(text, f"expected one of {get_args(DistortionClass)}, got {kind!r}")
     if severity not in (("null",) if kind == "null" else SEVERITIES):
         return Unparsed(text, f"severity {severity!r} does not go with {kind!r}")
-    return ParsedDegradation(kind, severity)
+    return ParsedDegradation(cast(DistortionClass, kind), cast(Severity, severity))
 
 
 _CHOICES: dict[str, Choice] = {"image a": "A", "image b": "B", "similar": "similar"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +72,7 @@ def load(source: CheckpointSource, device: str | torch.device | None = None, dty
         PrerequisiteError: the weights are not on this machine and cannot be fetched; says how to get them.
         CriticError: the folder is not a checkpoint of the kind that is understood.
     """
-    folder = _resolve(source)
+    folder = locate(source)
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
@@ -104,28 +103,30 @@ def _processor_views(processor: Any) -> ViewPolicy:
     return ViewPolicy("processor", pixels=int(size["longest_edge"]), min_pixels=int(size["shortest_edge"]))
 
 
-def _resolve(source: CheckpointSource) -> str:
-    """The checkpoint's folder on this machine; fetched from the hub if that is allowed and possible."""
+def locate(source: CheckpointSource) -> str:
+    """The checkpoint's folder on this machine: a local one, or the hub's cache. Nothing is fetched unasked.
+
+    Raises `PrerequisiteError` with the command that fetches it, or `CriticError` for a folder that is no checkpoint.
+    """
     if source.is_local:
         folder = Path(source.location) / source.subfolder
         if not (folder / "config.json").is_file():
             raise CriticError(f"{folder}: expected a checkpoint folder with config.json, model.safetensors, tokenizer")
         return str(folder)
     if source.location.count("/") != 1 or source.location.startswith((".", "/", "~")):
-        raise PrerequisiteError(f"{source.location}: no such checkpoint folder")
-    # A hub's own retries take minutes when there is no network; a critic that is not at hand has to say so at once.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "4")
+        raise PrerequisiteError(
+            f"the weights of {source.name} are missing: run  pip install --force-reinstall iqloop  (or train them: "
+            "iqloop train mini)"
+        )
     from huggingface_hub import snapshot_download
 
     wanted = [f"{source.subfolder}/*"] if source.subfolder else None
     try:
         root = snapshot_download(source.location, allow_patterns=wanted, local_files_only=True)
     except Exception as error:
-        into = f"--local-dir {source.name}"
         include = f" --include '{source.subfolder}/*'" if source.subfolder else ""
         raise PrerequisiteError(
-            f"the weights of {source.name} ({source.location}) are not on this machine: run  "
-            f"hf download {source.location}{include} {into}  and pass  --critic {source.name}/{source.subfolder}"
+            f"the weights of {source.name} are not on this machine: run  hf download {source.location}{include}  first"
         ) from error
     folder = Path(root) / source.subfolder
     if not (folder / "config.json").is_file():

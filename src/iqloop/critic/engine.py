@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -219,11 +219,10 @@ class QwenCritic:
     def _choices(self, prompt: Prompt, images: Sequence[Sequence[Tensor]]) -> list[tuple[str, Choice | Unparsed]]:
         text = question(self.checkpoint, prompt)
         pieces = _chunks(images, max(1, self.batch_size // 2))
-        return [
-            row
-            for piece in pieces
-            for row in write_parsed(self.checkpoint, text, piece, answers.parse_choice, seed=self.seed)
-        ]
+        rows: list[tuple[str, Choice | Unparsed]] = []
+        for piece in pieces:
+            rows.extend(write_parsed(self.checkpoint, text, piece, answers.parse_choice, seed=self.seed))
+        return rows
 
     @torch.no_grad()
     def _choice_probabilities(self, prompt: Prompt, images: Sequence[Sequence[Tensor]]) -> list[float]:
@@ -321,8 +320,8 @@ def _from_log_probs(log_probs: Tensor, made: Provenance) -> Degradation:
     joint = p[: len(_LABELS)].view(len(CLASSES) - 1, len(SEVERITIES))
     kinds = [kind for kind in CLASSES if kind != "null"]
     by_class = {kind: float(joint[i].sum()) for i, kind in enumerate(kinds)} | {"null": float(p[-1])}
-    by_severity = {
-        kind: {word: float(joint[i, j] / joint[i].sum().clamp_min(1e-12)) for j, word in enumerate(SEVERITIES)}
+    by_severity: dict[str, dict[str, float]] = {
+        str(kind): {word: float(joint[i, j] / joint[i].sum().clamp_min(1e-12)) for j, word in enumerate(SEVERITIES)}
         for i, kind in enumerate(kinds)
     }
     likeliest = max(CLASSES, key=lambda kind: by_class[kind])
@@ -353,7 +352,7 @@ def _combine_degradations(
     agreeing = [(w, raw, v.severity) for w, raw, v in spoken if v.distortion_class == kind]
     severity: Severity = "null"
     if kind != "null":
-        levels = sorted((SEVERITIES.index(word), w) for w, _, word in agreeing)  # type: ignore[arg-type]
+        levels = sorted((SEVERITIES.index(word), w) for w, _, word in agreeing)
         half, passed = sum(w for _, w in levels) / 2, 0.0
         for level, weight in levels:
             passed += weight
@@ -377,8 +376,8 @@ def _combine_choices(
     for value in (first, second):
         if isinstance(value, Unparsed):
             return replace(value, provenance=made)
-    turned = {"A": "B", "B": "A", "similar": "similar"}[second]  # type: ignore[index]
-    choice: Choice = first if turned == first else "similar"  # type: ignore[assignment]
+    agreed = (first, second) in (("A", "B"), ("B", "A"))
+    choice: Choice = cast(Choice, first) if agreed else "similar"
     parts = answers.split(raw)
     probability = (likely[0] + 1 - likely[1]) / 2
     return Preference(choice, probability, parts.reasoning if parts else "", (raw, raw_swapped), provenance=made)

@@ -103,13 +103,13 @@ def perception(
             known = isinstance(verdict, Degradation)
             said.append((verdict.distortion_class, verdict.severity) if known else ("unparsed", "unparsed"))  # type: ignore[union-attr]
         progress(len(said))
-    confusion = {kind: dict.fromkeys((*CLASSES, "unparsed"), 0) for kind in CLASSES}
+    confusion: dict[str, dict[str, int]] = {kind: dict.fromkeys((*CLASSES, "unparsed"), 0) for kind in CLASSES}
     levels: dict[str, list[bool]] = {kind: [] for kind in CLASSES if kind != "null"}
     for case, (kind, severity) in zip(test, said, strict=True):
         confusion[case.distortion_class][kind] += 1
         if case.distortion_class != "null":
             levels[case.distortion_class].append((kind, severity) == (case.distortion_class, case.severity))
-    by_class = {k: row[k] / max(1, sum(row.values())) for k, row in confusion.items() if sum(row.values())}
+    by_class: dict[str, float] = {k: row[k] / max(1, sum(row.values())) for k, row in confusion.items() if sum(row.values())}
     level = {kind: float(np.mean(hits)) for kind, hits in levels.items() if hits}
     return Perception(
         len(test),

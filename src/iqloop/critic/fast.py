@@ -52,8 +52,9 @@ def _window_attention(
         run = next((i for i, other in enumerate(lengths) if other != size), len(lengths))
         stop = start + run * size
         if size:
-            folded = (t[start:stop].reshape(run, size, self.num_heads, -1).transpose(1, 2) for t in (q, k, v))
-            attended = F.scaled_dot_product_attention(*(t.to(v.dtype) for t in folded), scale=self.scaling)
+            shape = (run, size, self.num_heads, -1)
+            a, b, c = (t[start:stop].to(v.dtype).reshape(shape).transpose(1, 2) for t in (q, k, v))
+            attended = F.scaled_dot_product_attention(a, b, c, scale=self.scaling)
             pieces.append(attended.transpose(1, 2).reshape(run * size, self.num_heads, -1))
         start, lengths = stop, lengths[run:]
     out = pieces[0] if len(pieces) == 1 else torch.cat(pieces)

@@ -28,12 +28,12 @@ class _ToBytes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward((x >= 0) & (x <= 1))
-        return (x * 255).round().clamp(0, 255) / 255
+        return torch.as_tensor((x * 255).round().clamp(0, 255) / 255)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (inside,) = ctx.saved_tensors
-        return gradients[0] * inside
+        return torch.as_tensor(gradients[0] * inside)
 
 
 def fitted_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

@@ -1,10 +1,10 @@
 """The distortion synthesiser: DQ-495K's published distortions, seeded, at any severity.
 
-    >>> import numpy as np
-    >>> from iqloop import distort
-    >>> clean = np.full((64, 64, 3), 128, np.uint8)
-    >>> distort.apply(clean, "noise_gaussian_RGB", "moderate", seed=1).shape
-    (64, 64, 3)
+>>> import numpy as np
+>>> from iqloop import distort
+>>> clean = np.full((64, 64, 3), 128, np.uint8)
+>>> distort.apply(clean, "noise_gaussian_RGB", "moderate", seed=1).shape
+(64, 64, 3)
 """
 
 from iqloop.distort.resample import down_up, downsample, resize, short_side

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 from iqloop.distort.colour import lens_mask
-from iqloop.distort.image import Image
+from iqloop.distort.image import Image, as_image
 
 
 def gaussian(image: Image, sigma: float) -> Image:
     """Gaussian blur."""
-    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(image.shape)
+    return as_image(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT), image)
 
 
 def motion(image: Image, rng: np.random.Generator, radius: float, sigma: float) -> Image:
@@ -32,7 +32,7 @@ def motion_kernel(radius: int, sigma: float, angle: float) -> Image:
             for dx, wx in ((0, 1 - (x - x0)), (1, x - x0)):
                 if y0 + dy < kernel.shape[0] and x0 + dx < kernel.shape[1]:
                     kernel[y0 + dy, x0 + dx] += weight * wy * wx
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
 
 def glass(image: Image, rng: np.random.Generator, sigma: float, shift: float, iterations: float) -> Image:
@@ -61,7 +61,7 @@ def zoom(image: Image, largest: float) -> Image:
     zooms = np.arange(1.0, largest, 0.02)
     for factor in zooms:
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, float(factor))
-        total += cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT).reshape(image.shape)
+        total += as_image(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT), image)
     return total / np.float32(len(zooms) + 1)
 
 
@@ -82,4 +82,4 @@ def gaussian_lensmask(image: Image, gamma: float, sigma: float) -> Image:
 
 
 def _filter(image: Image, kernel: Image) -> Image:
-    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT).reshape(image.shape)
+    return as_image(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT), image)

@@ -79,6 +79,6 @@ def lens_mask(height: int, width: int, gamma: float) -> Image:
 
 
 def _on_hsv(image: Image, channel: int, change: Callable[[Image], Image]) -> Image:
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), dtype=np.float32)
     hsv[..., channel] = change(hsv[..., channel])
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), dtype=np.float32)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from iqloop.distort.image import Image
+from iqloop.distort.image import Image, as_image
 
 
 def oversharpen(image: Image, amount: float) -> Image:
     """Unsharp mask with a 5 x 5 Gaussian: ``x + amount (x - blurred)``."""
-    blurred = cv2.GaussianBlur(image, (5, 5), 0, borderType=cv2.BORDER_REFLECT).reshape(image.shape)
+    blurred = as_image(cv2.GaussianBlur(image, (5, 5), 0, borderType=cv2.BORDER_REFLECT), image)
     return image + np.float32(amount) * (image - blurred)
 
 
@@ -59,9 +62,9 @@ def quantise_hist(image: Image, classes: float) -> Image:
     return _per_channel(image, levels)
 
 
-def _per_channel(image: Image, levels: object) -> Image:
+def _per_channel(image: Image, levels: Callable[[NDArray[np.uint8]], Image]) -> Image:
     bytes_ = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    planes = [levels(bytes_[..., c])[bytes_[..., c]] for c in range(3)]  # type: ignore[operator]
+    planes = [levels(bytes_[..., c])[bytes_[..., c]] for c in range(3)]
     return np.stack(planes, axis=-1).astype(np.float32) / 255
 
 
@@ -84,7 +87,7 @@ def _otsu_levels(channel: NDArray[np.uint8], classes: int) -> Image:
         edges.append(int(cut[edges[-1]]))
     edges = sorted({*edges, 0})
     table = np.arange(256.0)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         if mass[high] > mass[low]:
             table[low:high] = (first[high] - first[low]) / (mass[high] - mass[low])
     return table.astype(np.float32)

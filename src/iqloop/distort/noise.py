@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from iqloop.distort.colour import from_ycrcb, to_ycrcb
-from iqloop.distort.image import Image
+from iqloop.distort.image import Image, as_image
 
 
 def gaussian_rgb(image: Image, rng: np.random.Generator, sigma: float) -> Image:
@@ -27,7 +27,7 @@ def speckle(image: Image, rng: np.random.Generator, sigma: float) -> Image:
 
 def spatially_correlated(image: Image, rng: np.random.Generator, sigma: float) -> Image:
     """White noise, then a 3 x 3 box over image and noise."""
-    return cv2.blur(gaussian_rgb(image, rng, sigma), (3, 3)).reshape(image.shape)
+    return as_image(cv2.blur(gaussian_rgb(image, rng, sigma), (3, 3)), image)
 
 
 def poisson(image: Image, rng: np.random.Generator, photons: float) -> Image:

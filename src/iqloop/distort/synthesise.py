@@ -96,11 +96,9 @@ def apply(image: NDArray[np.uint8], name: str, severity: float | str, seed: int 
     values = parameters(name, severity)
     if name in _CODECS:
         return _CODECS[name](image, *values)
-    x = image.astype(np.float32) / 255
-    if name in _SEEDED:
-        x = _SEEDED[name](x, np.random.default_rng(seed), *values)
-    else:
-        x = _PLAIN[name](x, *values)
+    x: Image = image.astype(np.float32) / 255
+    seeded = name in _SEEDED
+    x = _SEEDED[name](x, np.random.default_rng(seed), *values) if seeded else _PLAIN[name](x, *values)
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
@@ -115,7 +113,7 @@ def draw(category: Category | str, rng: np.random.Generator, severity: float | N
     """A function of ``category``, uniformly, at ``severity`` or at a whole severity from 1 to 5, uniformly."""
     if category not in CATEGORIES:
         raise UsageError(f"unknown category {category!r}: expected one of {', '.join(CATEGORIES)}")
-    functions = CATEGORIES[category]  # type: ignore[index]
+    functions = CATEGORIES[category]
     return Distortion(functions[rng.integers(len(functions))], severity or float(rng.integers(1, 6)))
 
 

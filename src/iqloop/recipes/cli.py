@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "tools": "List the restoration tools.",
     "distort": "Degrade clean images: seeded, at a chosen severity.",
     "train": "Train the embedded models.",
+    "evaluate": "Measure how well a critic sees.",
     "doctor": "Show what is installed: packages, devices, critics, caches.",
 }
 """Each command and its help line. Its module is ``iqloop.recipes.NAME``, and its click command there ``command``."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def evaluate(
     seed: int = 0,
     fold: int | None = None,
     folds: int = 5,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Figures as a JSON-able dictionary.
 
@@ -44,6 +46,7 @@ def evaluate(
     from iqloop.critic.evaluate import cases, perception, severity_ladders
     from iqloop.critic.training.crops import load_photographs
 
+    tell = progress or (lambda what, done, total: None)
     figures: dict[str, Any] = {"critic": critic.name, "version": critic.version, "seed": seed}
     if photos is not None:
         if not photos.is_dir():
@@ -55,16 +58,20 @@ def evaluate(
                 continue
             test = list(cases(clean, count, seed, side))
             began = time.monotonic()
-            seen = perception(critic, test, lambda done, n=name, t=len(test): progress(n, done, t))  # type: ignore[misc]
+            seen = perception(critic, test, partial(_tell, tell, name, len(test)))
             figures[name] = {**asdict(seen), "seconds_per_image": (time.monotonic() - began) / max(1, len(test))}
         ladders = severity_ladders(critic, clean)
         figures["ladders"] = ladders
         figures["ladders_fall"] = {
-            kind: all(b < a for a, b in zip(row, row[1:], strict=False)) for kind, row in ladders.items()
+            kind: all(b < a for a, b in pairwise(row)) for kind, row in ladders.items()
         }
     if rated is not None:
-        figures["rated"] = _rated(critic, rated, fold, folds, progress)
+        figures["rated"] = _rated(critic, rated, fold, folds, tell)
     return figures
+
+
+def _tell(tell: Callable[[str, int, int], None], what: str, total: int, done: int) -> None:
+    tell(what, done, total)
 
 
 def _rated(

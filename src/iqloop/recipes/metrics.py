@@ -34,11 +34,11 @@ def list_critics() -> list[dict[str, Any]]:
 def how_to_get(source: Any) -> str | None:
     """None when the checkpoint is on this machine; else the sentence that says how to get it. Fetches nothing."""
     # The lookup that loading itself does, so that this list never promises what loading refuses.
-    from iqloop.critic.checkpoint import _resolve
+    from iqloop.critic.checkpoint import locate
     from iqloop.errors import IqloopError
 
     try:
-        _resolve(source)
+        locate(source)
     except IqloopError as error:
         return str(error)
     return None

@@ -54,5 +54,5 @@ def rejected() -> list[Tool]:
 def _tv_weak(image: Array) -> Array:
     from skimage.restoration import denoise_tv_chambolle
 
-    clean = denoise_tv_chambolle(image, 0.02, channel_axis=-1)  # type: ignore[no-untyped-call]
+    clean = denoise_tv_chambolle(image, 0.02, channel_axis=-1)
     return np.asarray(clean, np.float32)

@@ -116,7 +116,7 @@ def _ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
     if min(a.shape[:2]) < 11:
         return math.nan
-    value = structural_similarity(  # type: ignore[no-untyped-call]
+    value = structural_similarity(
         a, b, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     return float(value)

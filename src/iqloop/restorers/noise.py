@@ -64,7 +64,7 @@ def total_variation(image: Array, factor: float = 0.85) -> Array:
         return image.copy()
     from skimage.restoration import denoise_tv_chambolle
 
-    clean = denoise_tv_chambolle(image, weight=factor * sigma, channel_axis=-1)  # type: ignore[no-untyped-call]
+    clean = denoise_tv_chambolle(image, weight=factor * sigma, channel_axis=-1)
     return np.asarray(clean, np.float32)
 
 

@@ -131,9 +131,9 @@ class Crops(IterableDataset[Batch]):
 
     def _row(self, side: int, rng: np.random.Generator) -> tuple[Bytes, Label]:
         if self.rated and rng.random() < RATED_SHARE:
-            image, score = self.rated[rng.integers(len(self.rated))]
+            image, score = self.rated[int(rng.integers(len(self.rated)))]
             return flip(cut(image, side, rng), rng), Label(None, None, None, score)
-        return distorted(self.photographs[rng.integers(len(self.photographs))], side, rng)
+        return distorted(self.photographs[int(rng.integers(len(self.photographs)))], side, rng)
 
 
 def stream(crops: Crops, workers: int) -> Iterator[Batch]:
@@ -158,8 +158,8 @@ def distorted(photograph: Bytes, side: int, rng: np.random.Generator) -> tuple[B
     margin = 24 if side >= 200 else 16
     image = sharpest(photograph, round((side + margin) / scale), rng)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    image = cv2.resize(image, (side + margin, side + margin), interpolation=method)
-    image = exposed(flip(np.asarray(image, dtype=np.uint8), rng), rng)
+    scaled = cv2.resize(image, (side + margin, side + margin), interpolation=method)
+    image = exposed(flip(np.asarray(scaled, dtype=np.uint8), rng), rng)
     index = int(rng.integers(len(CLASSES)))
     if CLASSES[index] == "null":
         label = Label(index, None, None, CLEAN)

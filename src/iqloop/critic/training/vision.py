@@ -63,7 +63,7 @@ class Heads(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """``(B, tokens, width)`` to logits of class, function and severity, and the score."""
-        return self.out(self.norm(tokens.mean(1))).split(self.sizes, dim=-1)
+        return tuple(torch.as_tensor(self.out(self.norm(tokens.mean(1)))).split(self.sizes, dim=-1))
 
 
 def embed(visual: Any, pixels: Tensor) -> Tensor:
@@ -143,7 +143,8 @@ def optimisers(
     modules: Sequence[nn.Module], rate: float, embed_rate: float, decay: float
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for the rest (embeddings, read-outs, gains, biases)."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             is_matrix = parameter.ndim == 2 and not any(key in name for key in ("embed", "lm_head", "out."))
@@ -200,7 +201,7 @@ def train_vision(
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
         loss = loss_of(heads(embed(visual, batch.pixels)), batch.labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_([*visual.parameters(), *heads.parameters()], 1.0)
         for optimiser in pair:
             optimiser.step()

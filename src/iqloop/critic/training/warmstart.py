@@ -185,7 +185,7 @@ def train_warmstart(
                 group["lr"] = rate * factor
         packed = pack_questions(checkpoint, batch, np.random.default_rng([settings.seed, step]))
         loss = answer_loss(checkpoint, packed)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in pair:
             optimiser.step()
