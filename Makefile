@@ -27,8 +27,8 @@ test: check
 	$(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python -m iqloop evaluate --help >/dev/null
-	$(BIN)/python -m iqloop.recipes.bench
+	$(BIN)/iqloop bench critic
+	$(BIN)/iqloop bench tools
 
 docs: setup
 	$(BIN)/python -m iqloop.recipes.help_page > docs/cli.md

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from iqloop.critic.pixels import UNIT, fitted_size, resize
 from iqloop.errors import CriticError
+GRID = 8
+"""Native views start at multiples of this many pixels: JPEG's blocks start at the file's corner, and keep one phase."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def _centres(count: int, height: int, width: int) -> list[tuple[float, float]]:
 
 def _cut(image: Tensor, tall: int, wide: int, y: float, x: float) -> Tensor:
     height, width = image.shape[-2:]
-    top = min(max(0, round(y * height - tall / 2)), height - tall)
-    left = min(max(0, round(x * width - wide / 2)), width - wide)
+    top = min(max(0, round(y * height - tall / 2)), height - tall) // GRID * GRID
+    left = min(max(0, round(x * width - wide / 2)), width - wide) // GRID * GRID
     return image[:, top : top + tall, left : left + wide]
 
 

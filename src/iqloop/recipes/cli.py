@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "distort": "Degrade clean images: seeded, at a chosen severity.",
     "train": "Train the embedded models.",
     "evaluate": "Measure how well a critic sees.",
+    "bench": "Measure speed and gain on this machine.",
     "doctor": "Show what is installed: packages, devices, critics, caches.",
 }
 """Each command and its help line. Its module is ``iqloop.recipes.NAME``, and its click command there ``command``."""

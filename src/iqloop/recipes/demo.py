@@ -54,7 +54,7 @@ def run_demo(folder: Path, critic: Any = None, say: Any = print) -> Demo:
     from iqloop.restorers import default_registry
 
     folder.mkdir(parents=True, exist_ok=True)
-    original = np.ascontiguousarray(data.astronaut())
+    original = np.array(data.astronaut())
     mixture = [distort.Distortion(name, severity) for name, severity in DEGRADATIONS]
     degraded = distort.apply_all(original, mixture, seed=SEED)
     io.write(io.read(original), folder / "original.png", overwrite=True)

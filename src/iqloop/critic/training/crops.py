@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from iqloop import distort
 from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
 from iqloop.critic.verdicts import CLASSES
+from iqloop.critic.views import GRID
 from iqloop.distort import compression
 from iqloop.errors import UsageError
 
@@ -31,6 +32,8 @@ RECODED_SHARE = 0.25
 """Fraction of images that are saved as a good JPEG (quality 88 to 97) afterwards: as files in the wild are, and harmless."""
 EXPOSED_SHARE = 0.4
 """Fraction of images whose exposure is changed before anything else."""
+ALIGNED_SHARE = 0.75
+"""Fraction of crops that start at a corner of JPEG's grid, as the views of a whole file do."""
 SOFTEST = 1.5
 """Largest enlargement of a photograph before it is distorted."""
 CLEAN_OPINION = 3.7
@@ -168,7 +171,7 @@ def distorted(photograph: Bytes, side: int, rng: np.random.Generator) -> tuple[B
         image = distort.apply(image, distortion.name, distortion.severity, seed=int(rng.integers(2**31)))
         score = mean_opinion(distortion.name, distortion.severity)
         label = Label(index, FUNCTIONS.index(distortion.name), int(distortion.severity), score)
-    image = cut(image, side, rng)
+    image = cut(image, side, rng, GRID if rng.random() < ALIGNED_SHARE else 1)
     if rng.random() < RECODED_SHARE:
         image = compression.jpeg(image, int(rng.integers(88, 98)))
     return image, label
@@ -193,13 +196,13 @@ def sharpest(photograph: Bytes, size: int, rng: np.random.Generator, tries: int 
     return max(crops, key=lambda crop: float(cv2.Laplacian(crop[..., 1], cv2.CV_32F).var()))
 
 
-def cut(image: Bytes, side: int, rng: np.random.Generator) -> Bytes:
-    """A random square; an image that is too small is enlarged by reflection."""
+def cut(image: Bytes, side: int, rng: np.random.Generator, grid: int = 1) -> Bytes:
+    """A random square, its corner at a multiple of ``grid``; an image that is too small is enlarged by reflection."""
     height, width = image.shape[:2]
     if min(height, width) < side:
         image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="symmetric")
         height, width = image.shape[:2]
-    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    y, x = (int(rng.integers(room // grid + 1)) * grid for room in (height - side, width - side))
     return np.ascontiguousarray(image[y : y + side, x : x + side])
 
 
