@@ -83,7 +83,6 @@ def test_ladders_and_correlation() -> None:
 
 def test_evaluate_counts_rated_photographs(tmp_path: Path) -> None:
     photos(tmp_path)
-    folder = photos(tmp_path)
     table = tmp_path / "table.csv"
     table.write_text("file,mos_1_5\nphotos/astronaut.png,4.5\nphotos/chelsea.png,2.0\n")
     clean = torch.from_numpy(data.astronaut()[60:156, 130:226].copy()).permute(2, 0, 1).float() / 255

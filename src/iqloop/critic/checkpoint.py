@@ -48,6 +48,8 @@ class Checkpoint:
     tasks: tuple[TaskName, ...]
     version: str
     """Digest of the weights (local) or of the resolved revision (hub)."""
+    answer_begin: str = ""
+    """What a reasoned answer is made to begin with (``config.iqloop["answer_begin"]``); published ones need nothing."""
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +97,7 @@ def load(source: CheckpointSource, device: str | torch.device | None = None, dty
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
-    return Checkpoint(source, model, processor, views, tasks, _digest(Path(folder)))
+    return Checkpoint(source, model, processor, views, tasks, _digest(Path(folder)), str(own.get("answer_begin", "")))
 
 
 def _processor_views(processor: Any) -> ViewPolicy:

@@ -45,6 +45,9 @@ CHAT_TEMPLATE = (
 
 VIEWS = ViewPolicy(kind="native", pixels=448 * 448, crop=336, crops=4, whole_weight=0.25)
 """Distortions live in the pixels: no resampling within the budget; above it, native crops and the whole."""
+BEGIN = "<think>"
+"""A written answer begins so, and `begin_suppress_tokens` keeps the thought from being empty: the mini also learned to
+answer without one, for scores and labels that are read out directly."""
 
 
 def build_tokenizer(corpus: Iterable[str], vocabulary: int = 800) -> Any:
@@ -141,11 +144,14 @@ def build_model(
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    config.iqloop = {"views": VIEWS.to_dict(), "tasks": ["score", "degradation", "describe"]}
+    config.iqloop = {"views": VIEWS.to_dict(), "tasks": ["score", "degradation", "describe"], "answer_begin": BEGIN}
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
     stop = [token("<|im_end|>"), token("<|endoftext|>")]
-    model.generation_config = GenerationConfig(eos_token_id=stop, pad_token_id=token("<|endoftext|>"))
+    empty = tokenizer(f"{BEGIN} </think>")["input_ids"][len(tokenizer(BEGIN)["input_ids"])]
+    model.generation_config = GenerationConfig(
+        eos_token_id=stop, pad_token_id=token("<|endoftext|>"), begin_suppress_tokens=[empty]
+    )
     return model
 
 

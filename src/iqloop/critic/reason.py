@@ -57,14 +57,16 @@ def write_parsed(
     seed: int = 0,
 ) -> list[tuple[str, T | Unparsed]]:
     """Each question's answer and what it parses to, after at most `RETRIES` sampled retries."""
-    answers = [(raw, parse(raw)) for raw in write(checkpoint, text, images)]
+    begin = checkpoint.answer_begin
+    answers = [(begin + raw, parse(begin + raw)) for raw in write(checkpoint, text + begin, images)]
     for attempt in range(RETRIES):
         failed = [i for i, (_, value) in enumerate(answers) if isinstance(value, Unparsed)]
         if not failed:
             break
-        again = write(checkpoint, text, [images[i] for i in failed], temperature=1.0, seed=seed + attempt + 1)
+        left = [images[i] for i in failed]
+        again = write(checkpoint, text + begin, left, temperature=1.0, seed=seed + attempt + 1)
         for i, raw in zip(failed, again, strict=True):
-            value = parse(raw)
+            value = parse(begin + raw)
             if not isinstance(value, Unparsed):
-                answers[i] = (raw, value)
+                answers[i] = (begin + raw, value)
     return answers

@@ -1,0 +1,85 @@
+"""The weights in the package: they load, answer in the published form, and see what they were trained to see.
+
+Bounds are well under the measured figures of the model card: they guard the code path, not the decimals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from skimage import data
+from torch import Tensor
+
+from iqloop import distort
+from iqloop.critic.answers import split
+from iqloop.critic.engine import QwenCritic
+from iqloop.critic.evaluate import LADDERS
+from iqloop.critic.known import MINI_FOLDER, create_critic
+from iqloop.critic.verdicts import CLASSES, Degradation, Rating
+
+AsTensor = Callable[[NDArray[np.uint8]], Tensor]
+
+
+@pytest.fixture(scope="module")
+def mini() -> QwenCritic:
+    return create_critic("qinsight-mini", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[NDArray[np.uint8]]:
+    """Real photographs that were never trained on, short side 224."""
+    return [np.array(distort.short_side(getattr(data, n)(), 224)) for n in ("astronaut", "chelsea", "coffee")]
+
+
+def test_the_weights_are_small_and_half_precision() -> None:
+    from safetensors import safe_open
+
+    assert sum(file.stat().st_size for file in MINI_FOLDER.iterdir()) <= 12_000_000
+    with safe_open(MINI_FOLDER / "model.safetensors", "pt") as weights:
+        assert {weights.get_tensor(key).dtype for key in weights.keys()} == {torch.float16}  # noqa: SIM118
+
+
+def test_a_rating_is_deterministic_and_surely_a_digit(
+    mini: QwenCritic, photographs: list[NDArray[np.uint8]], as_tensor: AsTensor
+) -> None:
+    images = [as_tensor(image) for image in photographs]
+    first, again = mini.score(images), mini.score(images)
+    assert first == again
+    for rating in first:
+        assert isinstance(rating, Rating) and 1 <= rating.mean <= 5
+        assert rating.digit_mass is not None and rating.digit_mass > 0.95
+
+
+def test_scores_fall_with_severity_on_average(
+    mini: QwenCritic, photographs: list[NDArray[np.uint8]], as_tensor: AsTensor
+) -> None:
+    for name in LADDERS.values():
+        means = []
+        for severity in (0, 3, 5):
+            images = [as_tensor(distort.apply(p, name, severity, seed=i)) for i, p in enumerate(photographs)]
+            means.append(float(np.mean([r.mean for r in mini.score(images) if isinstance(r, Rating)])))
+        assert means == sorted(means, reverse=True), (name, means)
+
+
+def test_heavy_damage_is_named_with_reasons(
+    mini: QwenCritic, photographs: list[NDArray[np.uint8]], as_tensor: AsTensor
+) -> None:
+    hits, total = 0, 0
+    for kind, name in LADDERS.items():
+        images = [as_tensor(distort.apply(p, name, 4, seed=i)) for i, p in enumerate(photographs)]
+        for seen in mini.perceive(images):
+            assert isinstance(seen, Degradation)
+            parts = split(seen.raw)
+            assert parts is not None and parts.reasoning == seen.reasoning
+            assert set(seen.probabilities) == set(CLASSES) and sum(seen.probabilities.values()) == pytest.approx(1)
+            hits, total = hits + (seen.distortion_class == kind), total + 1
+    assert hits / total >= 0.6, f"{hits} of {total}"
+
+
+def test_it_describes(mini: QwenCritic, photographs: list[NDArray[np.uint8]], as_tensor: AsTensor) -> None:
+    (words,) = mini.describe([as_tensor(distort.apply(photographs[0], "noise_gaussian_RGB", 4))])
+    assert "quality" in words and len(words) < 400
