@@ -59,6 +59,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)
-    model.config.iqloop = {**model.config.iqloop, "tasks": ["score", "degradation", "compare", "compare-reference"]}
+    tasks = ["score", "degradation", "compare", "compare-reference"]
+    model.config.iqloop = {**model.config.iqloop, "tasks": tasks, "answer_begin": ""}
     save(model, processor, folder)
     return folder

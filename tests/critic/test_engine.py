@@ -210,6 +210,21 @@ def test_scripted_answers_become_verdicts(
     assert calls == [0.0, 1.0]
 
 
+def test_a_begun_answer_is_completed(
+    tiny_folder: Path, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint.answer_begin = "<think>"
+
+    def scripted(_c: Any, text: str, views: Any, **_: Any) -> list[str]:
+        assert text.endswith("assistant\n<think>")
+        return [' grain </think><answer> {"rating": 2.5} </answer>'] * len(views)
+
+    monkeypatch.setattr("iqloop.critic.reason.write", scripted)
+    rating = QwenCritic(checkpoint, "reason").score(images[:1])[0]
+    assert isinstance(rating, Rating) and rating.mean == 2.5 and rating.raw.startswith("<think> grain")
+
+
 def test_large_images_are_seen_in_several_views_and_get_one_verdict(tiny_folder: Path) -> None:
     checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
     checkpoint.views = ViewPolicy("native", pixels=112 * 112, crop=84, crops=4, whole_weight=0.5)
