@@ -56,6 +56,12 @@ def null_probability(perceived: Degradation) -> float:
     return with_certainty(perceived).probabilities.get("null", 0.0)
 
 
+def looks_clean(perceived: Degradation, sure: float, said: float) -> bool:
+    """Whether nothing is wrong: "null" with probability ``sure``, or with ``said`` when the verdict says so too."""
+    null = null_probability(perceived)
+    return null >= sure or (perceived.distortion_class == "null" and null >= said)
+
+
 def diagnose(perceived: Degradation | None, threshold: float) -> tuple[Suspect, ...]:
     """Suspected degradations, worst first (ties in the order of `PERCEIVED`).
 

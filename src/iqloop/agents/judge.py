@@ -45,6 +45,10 @@ class JudgeSettings:
     clean_probability: float = 0.7
     """Probability of "null" in [0, 1] from which the input counts as clean and nothing is accepted; 1 nearly turns
     this off."""
+    clean_said_probability: float = 0.4
+    """The same for an input that the critic also calls "null" in words: most photographs are good, and a small critic
+    is seldom sure of it. After an accepted step the photograph is known to have been damaged: then only
+    `clean_probability` counts."""
     min_gain: float = 0.05
     """Least rise of the score, in points of a range of width 4 such as [1, 5]; scaled to the critic's range."""
     max_severity_change: float = 0.0
@@ -79,6 +83,7 @@ class JudgeSettings:
         limits: dict[str, tuple[float, float]] = {
             "min_severity": (0, 5),
             "clean_probability": (0, 1),
+            "clean_said_probability": (0, 1),
             "min_gain": (0, 100),
             "max_severity_change": (-5, 5),
             "max_total_rise": (-5, 5),

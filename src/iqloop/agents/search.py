@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from iqloop.agents.budget import OverBudget, Spending
 from iqloop.agents.candidate import Candidate
-from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, Suspect, describe, diagnose, null_probability, suspect_all
+from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, Suspect, describe, diagnose, looks_clean, suspect_all
 from iqloop.agents.events import Listener
 from iqloop.agents.journal import Journal
 from iqloop.agents.judge import Baseline, Judgement, judge
@@ -98,11 +98,16 @@ class Search:
         settings = self.settings
         if settings.plan is not None:
             suspects = suspect_all(perceived, settings.plan)
-        elif perceived is not None and null_probability(perceived) >= settings.judge.clean_probability:
+        elif perceived is not None and self._is_clean(perceived):
             suspects = ()
         else:
             suspects = diagnose(perceived, settings.judge.min_severity)
         return make_plan(suspects, order=settings.plan, only=settings.only, exclude=settings.exclude)
+
+    def _is_clean(self, perceived: Degradation) -> bool:
+        settings = self.settings.judge
+        said = settings.clean_said_probability if self.best is self.original else settings.clean_probability
+        return looks_clean(perceived, settings.clean_probability, said)
 
     # -- treating
 

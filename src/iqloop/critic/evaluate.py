@@ -148,4 +148,4 @@ def _mean_score(critic: Critic, images: Sequence[Bytes]) -> float:
 
 
 def _tensor(image: Bytes) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from iqloop.agents import Event, Outcome
 
-DEGRADATIONS = (("brightness_darken_gamma_RGB", 2.0), ("noise_gaussian_RGB", 1.5))
+DEGRADATIONS = (("brightness_darken_gamma_RGB", 1.0), ("noise_gaussian_RGB", 3.0))
 """What is done to the photograph, in a camera's order."""
 SEED = 7
 

@@ -95,7 +95,7 @@ def plan_file(
 def _plan(found: Degradation | Unparsed | None, manner: Manner) -> tuple[Suspect, ...]:
     """As the search plans its first step (`iqloop.agents.search`)."""
     from iqloop.agents import diagnose, make_plan
-    from iqloop.agents.diagnosis import null_probability, suspect_all
+    from iqloop.agents.diagnosis import looks_clean, suspect_all
     from iqloop.critic.verdicts import Unparsed
 
     settings = manner.settings
@@ -103,7 +103,9 @@ def _plan(found: Degradation | Unparsed | None, manner: Manner) -> tuple[Suspect
         return ()
     if settings.plan is not None:
         suspects = suspect_all(found, settings.plan)
-    elif found is not None and null_probability(found) >= settings.judge.clean_probability:
+    elif found is not None and looks_clean(
+        found, settings.judge.clean_probability, settings.judge.clean_said_probability
+    ):
         suspects = ()
     else:
         suspects = diagnose(found, settings.judge.min_severity)
