@@ -32,6 +32,25 @@ FINAL: frozenset[StopReason] = frozenset({"max-steps", "max-tool-calls", "max-cr
 """Reasons after which no upscaler is tried: there is nothing left to pay it or to judge it with."""
 
 
+def plan_for(
+    perceived: Degradation | None, settings: RestoreSettings, untouched: bool = True
+) -> tuple[Suspect, ...]:
+    """What would be treated, in order, after a diagnosis; ``untouched`` while no step has been accepted yet."""
+    if settings.plan is not None:
+        suspects = suspect_all(perceived, settings.plan)
+    elif perceived is not None and _is_clean(perceived, settings, untouched):
+        suspects = ()
+    else:
+        suspects = diagnose(perceived, settings.judge.min_severity)
+    return make_plan(suspects, order=settings.plan, only=settings.only, exclude=settings.exclude)
+
+
+def _is_clean(perceived: Degradation, settings: RestoreSettings, untouched: bool) -> bool:
+    judge_settings = settings.judge
+    said = judge_settings.clean_said_probability if untouched else judge_settings.clean_probability
+    return looks_clean(perceived, judge_settings.clean_probability, said)
+
+
 class Search:
     """The state of one run. `run` may be called once."""
 
@@ -95,19 +114,7 @@ class Search:
         return perceived
 
     def _plan(self, perceived: Degradation | None) -> tuple[Suspect, ...]:
-        settings = self.settings
-        if settings.plan is not None:
-            suspects = suspect_all(perceived, settings.plan)
-        elif perceived is not None and self._is_clean(perceived):
-            suspects = ()
-        else:
-            suspects = diagnose(perceived, settings.judge.min_severity)
-        return make_plan(suspects, order=settings.plan, only=settings.only, exclude=settings.exclude)
-
-    def _is_clean(self, perceived: Degradation) -> bool:
-        settings = self.settings.judge
-        said = settings.clean_said_probability if self.best is self.original else settings.clean_probability
-        return looks_clean(perceived, settings.clean_probability, said)
+        return plan_for(perceived, self.settings, untouched=self.best is self.original)
 
     # -- treating
 

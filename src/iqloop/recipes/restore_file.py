@@ -124,6 +124,11 @@ def restore_file(
         on_event=keeper,
     )
     _deliver(job, manner, raw, photo, outcome, keeper.paths)
+    return told(job, outcome, critic.lower_better)
+
+
+def told(job: Job, outcome: Outcome, lower_better: bool) -> Restored:
+    """What came of a run, as it is reported."""
     return Restored(
         input=job.source.shown,
         output=job.target.shown,
@@ -135,7 +140,7 @@ def restore_file(
         critic_calls=outcome.critic_calls,
         seconds=outcome.seconds,
         improved=outcome.improved,
-        lower_better=critic.lower_better,
+        lower_better=lower_better,
         trace=outcome.trace,
     )
 

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iqloop.recipes.restore_file import Job, Manner, Restored, check, restore_fields
+from iqloop.recipes.restore_file import Job, Manner, Restored, check, restore_fields, told
 
 if TYPE_CHECKING:
-    from iqloop.agents import Event, Suspect, Toolbox
+    from iqloop.agents import Event, Toolbox
     from iqloop.critic.protocol import Critic
-    from iqloop.critic.verdicts import Degradation, Unparsed
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,9 @@ def plan_file(
     """
     from iqloop.agents import restore
     from iqloop.agents.diagnosis import describe
+    from iqloop.agents.search import plan_for
     from iqloop.agents.toolbox import choose_tools
+    from iqloop.critic.verdicts import Unparsed
     from iqloop.recipes.inputs import refuse_animation
 
     check(job, manner)
@@ -60,19 +61,6 @@ def plan_file(
         budget=manner.budget,
         on_event=on_event,
     )
-    looked = Restored(
-        input=job.source.shown,
-        output=job.target.shown,
-        steps=(),
-        stop_reason=outcome.stop_reason,
-        score_before=outcome.score_before,
-        score_after=outcome.score_after,
-        calls=outcome.tool_calls,
-        critic_calls=outcome.critic_calls,
-        seconds=outcome.seconds,
-        improved=False,
-        lower_better=critic.lower_better,
-    )
     found = outcome.trace.diagnosis
     count = manner.settings.tools_per_step
     steps = [
@@ -81,7 +69,7 @@ def plan_file(
             suspect.severity,
             tuple(entry.info.name for entry in choose_tools(tools, suspect.treatment, suspect.severity, count)),
         )
-        for suspect in _plan(found, manner)
+        for suspect in (() if isinstance(found, Unparsed) else plan_for(found, manner.settings))
     ]
     if manner.scale > 1 and "low-resolution" not in manner.settings.exclude:
         from iqloop.agents.diagnosis import UNKNOWN_SEVERITY
@@ -89,27 +77,7 @@ def plan_file(
         entries = choose_tools(tools, "low-resolution", UNKNOWN_SEVERITY, count, manner.scale)
         names = tuple(entry.info.name for entry in entries)
         steps.append(PlannedStep("low-resolution", UNKNOWN_SEVERITY, names))
-    return Planned(looked, describe(found), tuple(steps))
-
-
-def _plan(found: Degradation | Unparsed | None, manner: Manner) -> tuple[Suspect, ...]:
-    """As the search plans its first step (`iqloop.agents.search`)."""
-    from iqloop.agents import diagnose, make_plan
-    from iqloop.agents.diagnosis import looks_clean, suspect_all
-    from iqloop.critic.verdicts import Unparsed
-
-    settings = manner.settings
-    if isinstance(found, Unparsed):
-        return ()
-    if settings.plan is not None:
-        suspects = suspect_all(found, settings.plan)
-    elif found is not None and looks_clean(
-        found, settings.judge.clean_probability, settings.judge.clean_said_probability
-    ):
-        suspects = ()
-    else:
-        suspects = diagnose(found, settings.judge.min_severity)
-    return make_plan(suspects, order=settings.plan, only=settings.only, exclude=settings.exclude)
+    return Planned(told(job, outcome, critic.lower_better), describe(found), tuple(steps))
 
 
 def plan_fields(planned: Planned) -> dict[str, Any]:
