@@ -68,12 +68,25 @@ class QwenCritic:
     """For the retries of answers that do not parse."""
     text_first: bool = False
     """Text before the image, as in Q-Insight's demos; it was trained image first."""
+    samples: int = 1
+    """Written answers per image; 1 is greedy, more are drawn at `temperature`."""
+    temperature: float = 1.0
+    """Of drawn answers."""
+    comparison: Callable[[], QwenCritic] | None = None
+    """Makes the critic that compares given a reference, when that is another checkpoint; called at the first such
+    question."""
 
     def __post_init__(self) -> None:
         if self.decoding not in ("expected", "reason", "reason+expected"):
             raise UsageError(f"decoding must be expected, reason or reason+expected, got {self.decoding!r}")
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.samples < 1:
+            raise UsageError(f"samples must be at least 1, got {self.samples}")
+        if self.samples > 1 and self.decoding == "expected":
+            raise UsageError("samples are written answers: give decoding='reason' or 'reason+expected' with them")
+        if not 0 < self.temperature <= 10:
+            raise UsageError(f"temperature must be in (0, 10], got {self.temperature}")
 
     @property
     def name(self) -> str:

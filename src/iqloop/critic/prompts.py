@@ -59,6 +59,8 @@ class Prompt:
     answer_prefix: str = ""
     """What an assistant's turn begins with when the answer is read out without reasoning, up to the answer's first
     character of meaning."""
+    thinks: bool = True
+    """Whether a written answer has a thought before it: False for prompts that ask for the answer alone."""
 
     @property
     def images(self) -> int:
@@ -126,3 +128,14 @@ VISUALQUALITY_R1: dict[TaskName, Prompt] = {
     "describe": Prompt("visualquality-r1/describe/1", (IMAGE, "Please describe the quality of this image.")),
 }
 """VisualQuality-R1's tasks; the system turn is the checkpoint's own."""
+
+VISUALQUALITY_R1_DIRECT: dict[TaskName, Prompt] = {
+    **VISUALQUALITY_R1,
+    "score": Prompt(
+        "visualquality-r1/score-direct/1",
+        (IMAGE, _VQ_R1 + " Please only output the final answer with only one score in <answer> </answer> tags."),
+        answer_prefix="<answer> ",
+        thinks=False,
+    ),
+}
+"""VisualQuality-R1 without thinking: in its README, never trained."""
