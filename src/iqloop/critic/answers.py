@@ -41,11 +41,14 @@ def split(text: str) -> Answer | None:
     return Answer(match["think"].strip(), match["answer"].strip())
 
 
-def parse_rating(text: str, low: float = 1.0, high: float = 5.0) -> float | Unparsed:
-    """``{"rating": 3.52}`` (or the number alone, as VisualQuality-R1 answers) inside [low, high]."""
-    parts = split(text)
+def parse_rating(text: str, low: float = 1.0, high: float = 5.0, thinks: bool = True) -> float | Unparsed:
+    """``{"rating": 3.52}`` (or the number alone, as VisualQuality-R1 answers) inside [low, high].
+
+    ``thinks`` False is for prompts that ask for the answer alone: then the thought may be missing.
+    """
+    parts = split(text) or (None if thinks else split("<think></think>" + text))
     if parts is None:
-        return Unparsed(text, "expected <think> </think><answer> </answer>")
+        return Unparsed(text, f"expected {'<think> </think>' if thinks else ''}<answer> </answer>")
     value = _json(parts.answer)
     if isinstance(value, dict):
         value = value.get("rating")

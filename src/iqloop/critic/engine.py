@@ -4,20 +4,23 @@ The 7B checkpoints and the embedded mini run through the same lines. Decoding mo
 
 * ``expected`` (default): no reasoning; the expectation over the answer's digits in one forward. Deterministic,
   differentiable.
-* ``reason``: the answer is written out greedily and parsed.
-* ``reason+expected``: the reasoning is written out once, then the expectation is taken at its answer.
+* ``reason``: the answer is written out and parsed: greedily, or ``samples`` times at ``temperature``, which gives a
+  mean and a deviation.
+* ``reason+expected``: the reasoning is written out, then the expectation is taken at its answer.
 
 A degradation is always reasoned, greedily; the probabilities of classes and severities beside it are the likelihoods
 of the label words. An image with several views (`iqloop.critic.views`) gets one verdict: scores are averaged by
 weight, log-probabilities too, and the reasoning is that of the view that speaks for the majority.
+
+However many questions are asked about an image, it is encoded once and read once (`iqloop.critic.context`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -25,11 +28,12 @@ from torch import Tensor
 from iqloop.critic import answers
 from iqloop.critic.branches import branch_log_probs
 from iqloop.critic.checkpoint import Checkpoint
+from iqloop.critic.context import IMAGE_END, Context, Seen, extend, look, see, tokens_of
 from iqloop.critic.expected import expected_rating
 from iqloop.critic.inputs import question
 from iqloop.critic.prompts import Prompt, TaskName
 from iqloop.critic.protocol import Capability
-from iqloop.critic.reason import write, write_parsed
+from iqloop.critic.reason import Draw, Written, write, write_parsed
 from iqloop.critic.verdicts import (
     CLASSES,
     SEVERITIES,
@@ -47,12 +51,77 @@ from iqloop.errors import CriticError, UsageError
 
 T = TypeVar("T")
 
+Question = Literal["score", "perceive", "describe"]
+"""What `QwenCritic.ask` answers about one image."""
+
 SIMILAR_BAND = 0.1
 """Two ratings whose Thurstone probability is this near to one half are called similar."""
 
 _LABELS = [(kind, word) for kind in CLASSES if kind != "null" for word in SEVERITIES]
 _LABEL_BRANCHES = [f'{kind}", "severity": "{word}"' for kind, word in _LABELS] + ['null", "severity": "null"']
-_CHOICE_WORDS: tuple[Choice, ...] = ("A", "B", "similar")
+_CHOICE_BRANCHES = ["Image A </answer>", "Image B </answer>", "Similar </answer>"]
+_TASK_OF: dict[Question, TaskName] = {"score": "score", "perceive": "degradation", "describe": "describe"}
+
+
+class Answers(NamedTuple):
+    """What was said about one image; None where nothing was asked."""
+
+    score: Rating | Unparsed | None = None
+    degradation: Degradation | Unparsed | None = None
+    description: str | None = None
+
+
+@dataclass
+class Sitting:
+    """B images, or rows of images, in front of one checkpoint: each read once, whatever is asked."""
+
+    checkpoint: Checkpoint
+    images: Sequence[Sequence[Seen]]
+    text_first: bool = False
+    _heads: dict[str, Context] = field(default_factory=dict)
+    _asked: dict[str, Context] = field(default_factory=dict)
+
+    def ask(self, prompt: Prompt) -> Context:
+        """The context with the whole question read, up to the assistant's turn; for questions with several answers."""
+        if prompt.version not in self._asked:
+            head, tail = self._halves(prompt)
+            stem = tokens_of(self.checkpoint, tail)
+            self._asked[prompt.version] = extend(self.checkpoint, self._head(head), [stem] * len(self.images))[0]
+        return self._asked[prompt.version]
+
+    def stem(self, prompt: Prompt, begun: str) -> tuple[Context, list[int]]:
+        """The longest context at hand for a question whose answer begins with ``begun``, and the tokens to read."""
+        head, tail = self._halves(prompt)
+        tokens = tokens_of(self.checkpoint, tail + begun)
+        if prompt.version in self._asked:
+            read = tokens_of(self.checkpoint, tail)
+            if tokens[: len(read)] == read and len(tokens) > len(read):
+                return self._asked[prompt.version], tokens[len(read) :]
+        return self._head(head), tokens
+
+    def continuations(
+        self, prompt: Prompt, begun: str, words: Sequence[str]
+    ) -> tuple[Context, list[int], list[list[int]]]:
+        """Context, stem and the tokens of each continuation; words may join with what comes before them."""
+        context, stem = self.stem(prompt, begun)
+        _, tail = self._halves(prompt)
+        whole = [tokens_of(self.checkpoint, tail + begun + word) for word in words]
+        skipped = len(tokens_of(self.checkpoint, tail + begun)) - len(stem)
+        shared = skipped
+        while all(len(row) > shared + 1 and row[shared] == whole[0][shared] for row in whole):
+            shared += 1
+        return context, whole[0][skipped:shared], [row[shared:] for row in whole]
+
+    def _halves(self, prompt: Prompt) -> tuple[str, str]:
+        """The templated question up to its last image, which many questions share, and the rest."""
+        text = question(self.checkpoint, prompt, self.text_first)
+        cut = text.rindex(IMAGE_END) + len(IMAGE_END)
+        return text[:cut], text[cut:]
+
+    def _head(self, head: str) -> Context:
+        if head not in self._heads:
+            self._heads[head] = look(self.checkpoint, head, self.images)
+        return self._heads[head]
 
 
 @dataclass
@@ -65,7 +134,7 @@ class QwenCritic:
     batch_size: int = 8
     """Views per forward."""
     seed: int = 0
-    """For the retries of answers that do not parse."""
+    """Of drawn answers: those of ``samples``, and the retries of answers that do not parse."""
     text_first: bool = False
     """Text before the image, as in Q-Insight's demos; it was trained image first."""
     samples: int = 1
@@ -87,6 +156,7 @@ class QwenCritic:
             raise UsageError("samples are written answers: give decoding='reason' or 'reason+expected' with them")
         if not 0 < self.temperature <= 10:
             raise UsageError(f"temperature must be in (0, 10], got {self.temperature}")
+        self._comparer: QwenCritic | None = None
 
     @property
     def name(self) -> str:
@@ -106,14 +176,14 @@ class QwenCritic:
     @property
     def version(self) -> str:
         """Digest of weights, prompts and decoding."""
-        return f"{self.checkpoint.version}/{self._prompt('score').version}/{self.decoding}"
+        return f"{self.checkpoint.version}/{self._prompt('score').version}/{self._manner}"
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What it was trained to answer. `compare` answers without the task too, from two scores, and says so."""
         tasks = self.checkpoint.tasks
         able: set[Capability] = {"score"}
-        if "compare" in tasks or "compare-reference" in tasks:
+        if "compare" in tasks or "compare-reference" in tasks or self.comparison is not None:
             able.add("compare")
         if "degradation" in tasks:
             able.add("perceive")
@@ -121,159 +191,257 @@ class QwenCritic:
             able.add("describe")
         return frozenset(able)
 
-    # -- score ------------------------------------------------------------------------------------------------------
+    # -- one image --------------------------------------------------------------------------------------------------
 
     def score(self, images: Sequence[Tensor]) -> list[Rating | Unparsed]:
         """Rate each image ``(3, H, W)`` in [0, 1]; mean and standard deviation on [1, 5]."""
-        prompt = self._prompt("score")
-        made = Provenance(self.name, prompt.version, self.decoding)
-        views = [views_of(image, self.checkpoint.views) for image in images]
-        if self.decoding == "expected":
-            with torch.no_grad():
-                rated = _per_view(views, self.batch_size, lambda batch: self._expected(prompt, batch))
-            return [_combine_ratings(group, ratings, made) for group, ratings in zip(views, rated, strict=True)]
-        written = _per_view(views, self.batch_size, lambda batch: self._reasoned_ratings(prompt, batch))
-        return [_combine_ratings(group, ratings, made) for group, ratings in zip(views, written, strict=True)]
-
-    def expected_scores(self, images: Sequence[Tensor]) -> Tensor:
-        """Expected ratings ``(B,)`` with a gradient back to the pixels; [1, 5]."""
-        text = self._prefixed(self._prompt("score"))
-        means = []
-        for image in images:
-            views = views_of(image, self.checkpoint.views)
-            weights = torch.tensor([view.weight for view in views], device=self.checkpoint.device)
-            parts = [expected_rating(self.checkpoint, text, [[view.pixels]]).mean for view in views]
-            means.append((torch.cat(parts) * weights).sum() / weights.sum())
-        return torch.stack(means)
-
-    def _expected(self, prompt: Prompt, batch: Sequence[Tensor]) -> list[Rating | Unparsed]:
-        out = expected_rating(self.checkpoint, self._prefixed(prompt), [[view] for view in batch])
-        rows = zip(out.mean.tolist(), out.std.tolist(), out.digit_mass.tolist(), strict=True)
-        return [Rating(min(max(mean, 1.0), 5.0), std, mass) for mean, std, mass in rows]
-
-    def _reasoned_ratings(self, prompt: Prompt, batch: Sequence[Tensor]) -> list[Rating | Unparsed]:
-        text = question(self.checkpoint, prompt, self.text_first)
-        images = [[view] for view in batch]
-        written = write_parsed(self.checkpoint, text, images, answers.parse_rating, seed=self.seed)
-        ratings: list[Rating | Unparsed] = []
-        for (raw, value), views in zip(written, images, strict=True):
-            if isinstance(value, Unparsed):
-                ratings.append(value)
-            elif self.decoding == "reason":
-                ratings.append(Rating(value, 0.0, raw=raw))
-            else:
-                before = raw[: raw.index("<answer>")] + "<answer> " + prompt.answer_prefix.split("<answer> ")[-1]
-                with torch.no_grad():
-                    out = expected_rating(self.checkpoint, text + before, [views])
-                ratings.append(Rating(float(out.mean), float(out.std), float(out.digit_mass), raw))
-        return ratings
-
-    # -- degradation ------------------------------------------------------------------------------------------------
+        return [cast("Rating | Unparsed", said.score) for said in self.ask(images, ["score"])]
 
     def perceive(self, images: Sequence[Tensor]) -> list[Degradation | Unparsed]:
         """Name each image's degradation and severity, with the reasoning and the label words' probabilities."""
-        prompt = self._prompt("degradation")
-        text = question(self.checkpoint, prompt, self.text_first)
-        made = Provenance(self.name, prompt.version, "reason")
-        views = [views_of(image, self.checkpoint.views) for image in images]
-        likely = _per_view(views, self.batch_size, lambda batch: list(self._label_log_probs(prompt, batch)))
-        written = _per_view(
-            views,
-            self.batch_size,
-            lambda batch: write_parsed(
-                self.checkpoint, text, [[view] for view in batch], answers.parse_degradation, seed=self.seed
-            ),
-        )
-        return [
-            _combine_degradations(group, said, logs, made)
-            for group, said, logs in zip(views, written, likely, strict=True)
-        ]
+        return [cast("Degradation | Unparsed", said.degradation) for said in self.ask(images, ["perceive"])]
 
     def label_probabilities(self, images: Sequence[Tensor]) -> list[Degradation]:
         """As `perceive` but without writing any reasoning: the likeliest labels and their probabilities; cheaper."""
-        prompt = self._prompt("degradation")
-        made = Provenance(self.name, prompt.version, "expected")
-        views = [views_of(image, self.checkpoint.views) for image in images]
-        likely = _per_view(views, self.batch_size, lambda batch: list(self._label_log_probs(prompt, batch)))
-        return [_from_log_probs(_average(group, logs), made) for group, logs in zip(views, likely, strict=True)]
+        return [cast(Degradation, said.degradation) for said in self.ask(images, ["perceive"], written=False)]
+
+    def describe(self, images: Sequence[Tensor]) -> list[str]:
+        """Each image's quality in words."""
+        return [cast(str, said.description) for said in self.ask(images, ["describe"])]
 
     @torch.no_grad()
-    def _label_log_probs(self, prompt: Prompt, batch: Sequence[Tensor]) -> Tensor:
-        """``(B, 21)``: log-probability of each (class, severity), normalised over the 21."""
-        text = self._prefixed(prompt)
-        return branch_log_probs(self.checkpoint, text, [[view] for view in batch], _LABEL_BRANCHES).log_softmax(-1)
+    def ask(self, images: Sequence[Tensor], questions: Iterable[Question], written: bool = True) -> list[Answers]:
+        """Several questions about each image ``(3, H, W)`` in [0, 1], which is encoded and read once.
+
+        Args:
+            images: of any and mixed sizes.
+            questions: "score", "perceive", "describe".
+            written: False reads the degradation out by the likelihood of its label words alone, without reasoning.
+
+        Raises:
+            CriticError: the checkpoint was not trained to answer one of them.
+        """
+        wanted = tuple(dict.fromkeys(questions))
+        prompts = {name: self._prompt(_TASK_OF[name]) for name in wanted}
+        views = [views_of(image, self.checkpoint.views) for image in images]
+        wholes = [len(group) - 1 for group in views]  # the whole image, shrunk if need be, comes last
+        said = _per_view(
+            views,
+            self.batch_size,
+            lambda batch, places: self._about(batch, prompts, written, [j == wholes[i] for i, j in places]),
+        )
+        return [self._verdict(group, rows, prompts, written) for group, rows in zip(views, said, strict=True)]
+
+    def expected_scores(self, images: Sequence[Tensor]) -> Tensor:
+        """Expected ratings ``(B,)`` in [1, 5] of images ``(3, H, W)`` in [0, 1], with a gradient back to the pixels."""
+        prompt = self._prompt("score")
+        views = [views_of(image, self.checkpoint.views) for image in images]
+
+        def rate(batch: Sequence[Tensor], _: object) -> Sequence[Tensor]:
+            sitting = self._sit(batch)
+            context, stem = sitting.stem(prompt, prompt.answer_prefix)
+            return list(expected_rating(self.checkpoint, context, [stem] * len(batch)).mean)
+
+        means = []
+        for group, ratings in zip(views, _per_view(views, self.batch_size, rate), strict=True):
+            weights = torch.tensor([view.weight for view in group], device=self.checkpoint.device)
+            means.append((torch.stack(ratings) * weights).sum() / weights.sum())
+        return torch.stack(means)
+
+    def _sit(self, batch: Sequence[Tensor]) -> Sitting:
+        return Sitting(self.checkpoint, [[seen] for seen in see(self.checkpoint, batch)], self.text_first)
+
+    def _about(
+        self, batch: Sequence[Tensor], prompts: dict[Question, Prompt], written: bool, whole: Sequence[bool]
+    ) -> list[_Said]:
+        """Everything that is asked, of every view of a batch; a description of whole images only."""
+        sitting = self._sit(batch)
+        said = [_Said() for _ in batch]
+        if "score" in prompts:
+            for one, ratings in zip(said, self._ratings(sitting, prompts["score"]), strict=True):
+                one.rating = ratings
+        if "perceive" in prompts:
+            prompt = prompts["perceive"]
+            if written:
+                sitting.ask(prompt)
+            context, stem, labels = sitting.continuations(prompt, prompt.answer_prefix, _LABEL_BRANCHES)
+            log_probs = branch_log_probs(self.checkpoint, context, [stem] * len(batch), labels).log_softmax(-1)
+            for one, row in zip(said, log_probs, strict=True):
+                one.labels = row
+            if written:
+                for one, found in zip(said, self._write(sitting, prompt, answers.parse_degradation), strict=True):
+                    one.degradation = found[0]
+        if "describe" in prompts and any(whole):
+            rows = [row for row, is_whole in enumerate(whole) if is_whole]
+            context, stem = sitting.stem(prompts["describe"], "")
+            context = context.rows(torch.tensor(rows, device=context.ids.device))
+            for row, text in zip(
+                rows, write(self.checkpoint, context, [stem] * len(rows), [Draw()] * len(rows)), strict=True
+            ):
+                said[row].description = text.strip()
+        return said
+
+    def _ratings(self, sitting: Sitting, prompt: Prompt) -> list[Rating | Unparsed]:
+        if self.decoding == "expected":
+            context, stem = sitting.stem(prompt, prompt.answer_prefix)
+            out = expected_rating(self.checkpoint, context, [stem] * len(sitting.images))
+            moments = zip(out.mean.tolist(), out.std.tolist(), out.digit_mass.tolist(), strict=True)
+            return [Rating(min(max(mean, 1.0), 5.0), std, mass) for mean, std, mass in moments]
+        context = sitting.ask(prompt)
+
+        def parse(text: str) -> float | Unparsed:
+            return answers.parse_rating(text, *self.score_range, thinks=prompt.thinks)
+
+        said = self._write(sitting, prompt, parse, self.samples)
+        if self.decoding == "reason":
+            return [
+                _pool_answers(rows, [float(w.value) for w in rows if not isinstance(w.value, Unparsed)], None)
+                for rows in said
+            ]
+        places = [(i, w) for i, rows in enumerate(said) for w in rows if not isinstance(w.value, Unparsed)]
+        begun = prompt.answer_prefix.split("<answer> ")[-1]
+        drawn: list[list[Rating]] = [[] for _ in said]
+        for piece in _chunks(places, 4 * self.batch_size):
+            stems = [
+                tokens_of(self.checkpoint, w.raw[: w.raw.index("<answer>")] + "<answer> " + begun) for _, w in piece
+            ]
+            rows = context.rows(torch.tensor([i for i, _ in piece], device=context.ids.device))
+            out = expected_rating(self.checkpoint, rows, stems)
+            for k, (i, _) in enumerate(piece):
+                drawn[i].append(Rating(float(out.mean[k]), float(out.std[k]), float(out.digit_mass[k])))
+        return [_pool_answers(rows, [], expectations) for rows, expectations in zip(said, drawn, strict=True)]
+
+    def _write(
+        self, sitting: Sitting, prompt: Prompt, parse: Callable[[str], T | Unparsed], samples: int = 1
+    ) -> list[list[Written[T]]]:
+        begin = self.checkpoint.answer_begin if prompt.thinks else ""
+        context, stem = sitting.stem(prompt, begin)
+        return write_parsed(
+            self.checkpoint,
+            context,
+            stem,
+            parse,
+            begin=begin,
+            samples=samples,
+            temperature=self.temperature,
+            seed=self.seed,
+            rows_at_once=4 * self.batch_size,
+        )
+
+    def _verdict(
+        self, views: Sequence[View], said: Sequence[_Said], prompts: dict[Question, Prompt], written: bool
+    ) -> Answers:
+        score, degradation, description = None, None, None
+        if "score" in prompts:
+            made = Provenance(self.name, prompts["score"].version, self._manner)
+            score = _combine_ratings(views, [cast("Rating | Unparsed", one.rating) for one in said], made)
+        if "perceive" in prompts:
+            version = prompts["perceive"].version
+            labels = [cast(Tensor, one.labels) for one in said]
+            if written:
+                spoken = [cast("Written[answers.ParsedDegradation]", one.degradation) for one in said]
+                degradation = _combine_degradations(views, spoken, labels, Provenance(self.name, version, "reason"))
+            else:
+                degradation = _from_log_probs(_average(views, labels), Provenance(self.name, version, "expected"))
+        if "describe" in prompts:
+            description = said[-1].description
+        return Answers(score, degradation, description)
 
     # -- comparison -------------------------------------------------------------------------------------------------
 
     def compare(
         self, a: Sequence[Tensor], b: Sequence[Tensor], reference: Sequence[Tensor] | None = None
     ) -> list[Preference | Unparsed]:
-        """Compare pairs in both presentation orders; without the task, by the Thurstone probability of two scores."""
+        """Compare pairs in both presentation orders; without the task, by the Thurstone probability of two scores.
+
+        An image that stands in several pairs (the same tensor) is encoded once.
+        """
         if not len(a) == len(b) == len(reference if reference is not None else b):
-            raise UsageError(f"expected as many images in a and b (and reference), got {len(a)} and {len(b)}")
+            counts = f"{len(a)}, {len(b)}" + ("" if reference is None else f" and {len(reference)}")
+            raise UsageError(f"expected as many images in a and b (and reference), got {counts}")
+        if reference is not None and self.comparison is not None:
+            self._comparer = self._comparer or self.comparison()
+            return self._comparer.compare(a, b, reference)
         task: TaskName = "compare" if reference is None else "compare-reference"
         if reference is not None and task not in self.checkpoint.tasks and "compare" in self.checkpoint.tasks:
             task, reference = "compare", None
         if task not in self.checkpoint.tasks:
-            return thurstone(self.score(a), self.score(b), self.name)
-        prompt = self._prompt(task)
-        policy = self.checkpoint.views
-        shown = [[single_view(image, policy) for image in pair] for pair in zip(a, b, strict=True)]
-        given = [[]] * len(a) if reference is None else [[single_view(image, policy)] for image in reference]
-        forward = [[*first, x, y] for first, (x, y) in zip(given, shown, strict=True)]
-        backward = [[*first, y, x] for first, (x, y) in zip(given, shown, strict=True)]
+            return self._thurstone(a, b)
+        rows = list(zip(a, b, strict=True)) if reference is None else list(zip(reference, a, b, strict=True))
+        with torch.no_grad():
+            return self._compare(rows, self._prompt(task))
+
+    def _thurstone(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Preference | Unparsed]:
+        distinct = {id(image): image for image in (*a, *b)}
+        ratings = dict(zip(distinct, self.score(list(distinct.values())), strict=True))
+        return thurstone([ratings[id(image)] for image in a], [ratings[id(image)] for image in b], self.name)
+
+    def _compare(self, rows: Sequence[tuple[Tensor, ...]], prompt: Prompt) -> list[Preference | Unparsed]:
         made = Provenance(self.name, prompt.version, "reason")
-        said = [self._choices(prompt, images) for images in (forward, backward)]
-        likely = [self._choice_probabilities(prompt, images) for images in (forward, backward)]
-        return [
-            _combine_choices((said[0][i], said[1][i]), (likely[0][i], likely[1][i]), made) for i in range(len(a))
-        ]
+        left = {id(image): sum(image is other for row in rows for other in row) for row in rows for image in row}
+        seen: dict[int, Seen] = {}
+        verdicts: list[Preference | Unparsed] = []
+        for piece in _chunks(rows, max(1, self.batch_size // 2)):
+            new = {id(image): image for row in piece for image in row if id(image) not in seen}
+            views = [single_view(image, self.checkpoint.views) for image in new.values()]
+            seen.update(zip(new, see(self.checkpoint, views), strict=True))
+            orders = []
+            for swap in (False, True):
+                shown = [[*row[:-2], row[-1], row[-2]] if swap else list(row) for row in piece]
+                orders.append(self._choose(prompt, [[seen[id(image)] for image in row] for row in shown]))
+            verdicts.extend(_combine_choices(first, second, made) for first, second in zip(*orders, strict=True))
+            for row in piece:  # an image that no later pair needs is forgotten
+                for image in row:
+                    left[id(image)] -= 1
+                    if not left[id(image)]:
+                        seen.pop(id(image), None)
+        return verdicts
 
-    def _choices(self, prompt: Prompt, images: Sequence[Sequence[Tensor]]) -> list[tuple[str, Choice | Unparsed]]:
-        text = question(self.checkpoint, prompt)
-        pieces = _chunks(images, max(1, self.batch_size // 2))
-        rows: list[tuple[str, Choice | Unparsed]] = []
-        for piece in pieces:
-            rows.extend(write_parsed(self.checkpoint, text, piece, answers.parse_choice, seed=self.seed))
-        return rows
-
-    @torch.no_grad()
-    def _choice_probabilities(self, prompt: Prompt, images: Sequence[Sequence[Tensor]]) -> list[float]:
-        """Probability that the image shown as A is better, ties split, from the likelihood of the three answers."""
-        text = question(self.checkpoint, prompt) + "<think> </think><answer> "
-        branches = ["Image A </answer>", "Image B </answer>", "Similar </answer>"]
-        rows: list[float] = []
-        for piece in _chunks(images, max(1, self.batch_size // 2)):
-            p = branch_log_probs(self.checkpoint, text, piece, branches).softmax(-1)
-            rows.extend((p[:, 0] + p[:, 2] / 2).tolist())
-        return rows
-
-    # -- description ------------------------------------------------------------------------------------------------
-
-    def describe(self, images: Sequence[Tensor]) -> list[str]:
-        """Each image's quality in words."""
-        text = question(self.checkpoint, self._prompt("describe"))
-        views = [[single_view(image, self.checkpoint.views)] for image in images]
-        return [
-            sentence.strip()
-            for piece in _chunks(views, self.batch_size)
-            for sentence in write(self.checkpoint, text, piece)
-        ]
+    def _choose(self, prompt: Prompt, images: Sequence[Sequence[Seen]]) -> list[tuple[Written[Choice], float]]:
+        """Of each row what was written, and the probability that the image shown as A is better, ties split."""
+        sitting = Sitting(self.checkpoint, images)
+        sitting.ask(prompt)
+        context, stem, words = sitting.continuations(prompt, "<think> </think><answer> ", _CHOICE_BRANCHES)
+        p = branch_log_probs(self.checkpoint, context, [stem] * len(images), words).softmax(-1)
+        first_better = (p[:, 0] + p[:, 2] / 2).tolist()
+        written: list[list[Written[Choice]]] = self._write(sitting, prompt, answers.parse_choice)
+        return [(found[0], chance) for found, chance in zip(written, first_better, strict=True)]
 
     # -- shared -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _manner(self) -> str:
+        """The decoding with what else decides a score."""
+        drawn = f", {self.samples} samples, temperature {self.temperature:g}, seed {self.seed}"
+        return self.decoding + (drawn if self.samples > 1 else "") + (", text first" if self.text_first else "")
 
     def _prompt(self, task: TaskName) -> Prompt:
         known = self.checkpoint.source.prompts
         if task not in known or (task not in self.checkpoint.tasks and task != "score"):
-            raise CriticError(f"{self.name} was not trained to answer {task!r}: it can {', '.join(self.checkpoint.tasks)}")
+            raise CriticError(
+                f"{self.name} was not trained to answer {task!r}: it can {', '.join(self.checkpoint.tasks)}"
+            )
         return known[task]
 
-    def _prefixed(self, prompt: Prompt) -> str:
-        return question(self.checkpoint, prompt, self.text_first) + prompt.answer_prefix
+
+@dataclass
+class _Said:
+    """What was said about one view."""
+
+    rating: Rating | Unparsed | None = None
+    labels: Tensor | None = None
+    """``(21,)`` log-probability of each (class, severity), normalised over the 21."""
+    degradation: Written[answers.ParsedDegradation] | None = None
+    description: str | None = None
 
 
-def thurstone(a: Sequence[Rating | Unparsed], b: Sequence[Rating | Unparsed], model: str) -> list[Preference | Unparsed]:
-    """Preferences from ratings: P(A better) = Phi((mu_A - mu_B) / sqrt(sigma_A^2 + sigma_B^2)) (Thurstone 1927, case III)."""
+def thurstone(
+    a: Sequence[Rating | Unparsed], b: Sequence[Rating | Unparsed], model: str
+) -> list[Preference | Unparsed]:
+    """Preferences from ratings: P(A better) = Phi((mu_A - mu_B) / sqrt(sigma_A^2 + sigma_B^2)).
+
+    Thurstone 1927, case III.
+    """
     preferences: list[Preference | Unparsed] = []
     for x, y in zip(a, b, strict=True):
         if isinstance(x, Unparsed) or isinstance(y, Unparsed):
@@ -288,14 +456,19 @@ def thurstone(a: Sequence[Rating | Unparsed], b: Sequence[Rating | Unparsed], mo
 
 
 def _per_view(
-    views: Sequence[Sequence[View]], batch_size: int, ask: Callable[[list[Tensor]], Sequence[T]]
+    views: Sequence[Sequence[View]],
+    batch_size: int,
+    ask: Callable[[list[Tensor], list[tuple[int, int]]], Sequence[T]],
 ) -> list[list[T]]:
-    """Ask about every view, batched with views of its own size (equal lengths need no padding); regrouped by image."""
+    """Ask about every view, batched with views of its own size (equal lengths need no padding); regrouped by image.
+
+    ``ask`` gets the views and their places (image, view).
+    """
     places = [(i, j) for i, group in enumerate(views) for j in range(len(group))]
     places.sort(key=lambda place: tuple(views[place[0]][place[1]].pixels.shape))
     found: dict[tuple[int, int], T] = {}
     for piece in _chunks(places, batch_size):
-        replies = ask([views[i][j].pixels for i, j in piece])
+        replies = ask([views[i][j].pixels for i, j in piece], piece)
         found.update(zip(piece, replies, strict=True))
     return [[found[i, j] for j in range(len(group))] for i, group in enumerate(views)]
 
@@ -304,21 +477,45 @@ def _chunks(items: Sequence[T], size: int) -> list[list[T]]:
     return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
+def _pool_answers(
+    said: Sequence[Written[float]], values: Sequence[float], expectations: Sequence[Rating] | None
+) -> Rating | Unparsed:
+    """One rating of all answers that parsed: of what they say, or of the expectations taken at them."""
+    unparsed = sum(one.unparsed for one in said)
+    texts = tuple(one.raw for one in said)
+    for one in said:
+        if not isinstance(one.value, Unparsed):
+            raw = one.raw
+            break
+    else:
+        return replace(cast(Unparsed, said[0].value), unparsed=unparsed)
+    if expectations is None:
+        mean = sum(values) / len(values)
+        spread = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+        return Rating(mean, math.sqrt(spread), None, raw, texts, unparsed)
+    mean = sum(one.mean for one in expectations) / len(expectations)
+    square = sum(one.std**2 + one.mean**2 for one in expectations) / len(expectations)
+    mass = sum(one.digit_mass or 0.0 for one in expectations) / len(expectations)
+    return Rating(mean, math.sqrt(max(square - mean * mean, 0.0)), mass, raw, texts, unparsed)
+
+
 def _combine_ratings(
     views: Sequence[View], ratings: Sequence[Rating | Unparsed], made: Provenance
 ) -> Rating | Unparsed:
     """The mixture of the views' ratings: weighted mean, and the deviation within and between views."""
+    unparsed = sum(rating.unparsed for rating in ratings)
     usable = [(v.weight, r) for v, r in zip(views, ratings, strict=True) if isinstance(r, Rating)]
     total = sum(weight for weight, _ in usable)
     if total == 0:
         worst = next(r for r in ratings if isinstance(r, Unparsed))
-        return replace(worst, provenance=made)
+        return replace(worst, unparsed=unparsed, provenance=made)
     mean = sum(weight * r.mean for weight, r in usable) / total
     square = sum(weight * (r.std**2 + r.mean**2) for weight, r in usable) / total
     masses = [r.digit_mass for _, r in usable if r.digit_mass is not None]
     heaviest = max(usable, key=lambda pair: pair[0])[1]
     mass = sum(masses) / len(masses) if masses else None
-    return Rating(mean, math.sqrt(max(square - mean * mean, 0.0)), mass, heaviest.raw, made)
+    texts = tuple(text for _, r in usable for text in r.answers)
+    return Rating(mean, math.sqrt(max(square - mean * mean, 0.0)), mass, heaviest.raw, texts, unparsed, made)
 
 
 def _average(views: Sequence[View], logs: Sequence[Tensor]) -> Tensor:
@@ -346,20 +543,20 @@ def _from_log_probs(log_probs: Tensor, made: Provenance) -> Degradation:
 
 def _combine_degradations(
     views: Sequence[View],
-    said: Sequence[tuple[str, answers.ParsedDegradation | Unparsed]],
+    said: Sequence[Written[answers.ParsedDegradation]],
     logs: Sequence[Tensor],
     made: Provenance,
 ) -> Degradation | Unparsed:
     """One verdict of all views: the class that most weight speaks for, its weighted median severity, a view's words."""
-    likely = _from_log_probs(_average(views, logs), made)
+    unparsed = sum(one.unparsed for one in said)
+    likely = replace(_from_log_probs(_average(views, logs), made), unparsed=unparsed)
     spoken = [
-        (view.weight, raw, value)
-        for view, (raw, value) in zip(views, said, strict=True)
-        if not isinstance(value, Unparsed)
+        (view.weight, one.raw, one.value)
+        for view, one in zip(views, said, strict=True)
+        if not isinstance(one.value, Unparsed)
     ]
     if not spoken:
-        raw, value = said[0]
-        return replace(value, provenance=made) if isinstance(value, Unparsed) else likely
+        return replace(cast(Unparsed, said[0].value), unparsed=unparsed, provenance=made)
     votes = {kind: sum(w for w, _, v in spoken if v.distortion_class == kind) for kind in CLASSES}
     kind = max(CLASSES, key=lambda k: (votes[k], likely.probabilities[k]))
     agreeing = [(w, raw, v.severity) for w, raw, v in spoken if v.distortion_class == kind]
@@ -380,19 +577,26 @@ def _combine_degradations(
 
 
 def _combine_choices(
-    said: tuple[tuple[str, Choice | Unparsed], tuple[str, Choice | Unparsed]],
-    likely: tuple[float, float],
-    made: Provenance,
+    there: tuple[Written[Choice], float], back: tuple[Written[Choice], float], made: Provenance
 ) -> Preference | Unparsed:
-    """Both orders, the second turned round; disagreement is "similar"."""
-    (raw, first), (raw_swapped, second) = said
-    for value in (first, second):
-        if isinstance(value, Unparsed):
-            return replace(value, provenance=made)
-    agreed = (first, second) in (("A", "B"), ("B", "A"))
-    choice: Choice = cast(Choice, first) if agreed else "similar"
-    parts = answers.split(raw)
-    probability = (likely[0] + 1 - likely[1]) / 2
-    return Preference(choice, probability, parts.reasoning if parts else "", (raw, raw_swapped), provenance=made)
+    """Both orders, the second turned round; disagreement is "similar".
 
-
+    Each order has what was written and the probability that the image shown first is better.
+    """
+    (first, likely), (second, likely_back) = there, back
+    unparsed = first.unparsed + second.unparsed
+    for one in (first, second):
+        if isinstance(one.value, Unparsed):
+            return replace(one.value, unparsed=unparsed, provenance=made)
+    agreed = (first.value, second.value) in (("A", "B"), ("B", "A"))
+    choice: Choice = cast(Choice, first.value) if agreed else "similar"
+    parts = answers.split(first.raw)
+    return Preference(
+        choice,
+        probability=(likely + 1 - likely_back) / 2,
+        reasoning=parts.reasoning if parts else "",
+        raw=(first.raw, second.raw),
+        position_bias=(likely + likely_back - 1) / 2,
+        unparsed=unparsed,
+        provenance=made,
+    )

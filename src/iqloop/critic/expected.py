@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iqloop.critic.branches import tree_logits
+from iqloop.critic.branches import Tree, tree_logits
 from iqloop.critic.checkpoint import Checkpoint
-from iqloop.critic.inputs import collate, encode
+from iqloop.critic.context import Context, tokens_of
 from iqloop.errors import CriticError
 
 
@@ -33,33 +33,29 @@ class Expected(NamedTuple):
 
 
 def expected_rating(
-    checkpoint: Checkpoint, text: str, images: Sequence[Sequence[Tensor]], low: int = 1, high: int = 5
+    checkpoint: Checkpoint, context: Context, stems: Sequence[Sequence[int]], low: int = 1, high: int = 5
 ) -> Expected:
-    """Expected rating of each question.
+    """Expected rating of each of B questions.
 
     Args:
         checkpoint: whom to ask; each digit must be one token of its vocabulary, as in Qwen's.
-        text: the templated prompt with the beginning of the answer, up to the digit.
-        images: each question's views ``(3, H, W)`` in [0, 1]; gradients flow back into them.
+        context: what was read of each question.
+        stems: the rest of each question with the beginning of the answer, up to the digit, as tokens.
         low: lowest integer digit.
         high: highest rating, a digit.
     """
     digits, point = _digit_tokens(checkpoint)
-    prefixes = [encode(checkpoint, text, views) for views in images]
-    tails = [[digits[d], point] for d in range(low, high)] + [[digits[high]]]
-    logits = tree_logits(checkpoint, collate(checkpoint, prefixes, images), tails)
-    first = logits[0][:, 0].softmax(-1)
-    integer = first[:, [digits[d] for d in range(low, high + 1)]]  # (B, D)
+    tree = Tree.of([[digits[d], point] for d in range(low, high)] + [[digits[high]]])
+    logits = tree_logits(checkpoint, context, stems, tree)
+    integer = logits[:, 0].softmax(-1)[:, [digits[d] for d in range(low, high + 1)]]  # (B, D)
     mass = integer.sum(-1)
     integer = integer / mass[:, None].clamp_min(1e-12)
     tenths = (torch.arange(10.0, device=mass.device) + 0.45) / 10
-    mean, square = torch.zeros_like(mass), torch.zeros_like(mass)
-    for k, d in enumerate(range(low, high + 1)):
-        if d == high:
-            mean, square = mean + integer[:, k] * d, square + integer[:, k] * d * d
-            continue
-        has_point = logits[k][:, 1].softmax(-1)[:, point]  # (B,)
-        tenth = logits[k][:, 2].softmax(-1)[:, digits]
+    mean, square = integer[:, -1] * high, integer[:, -1] * high * high
+    for k, d in enumerate(range(low, high)):
+        after_digit, after_point = tree.paths[k]
+        has_point = logits[:, after_digit].softmax(-1)[:, point]  # (B,)
+        tenth = logits[:, after_point].softmax(-1)[:, digits]
         tenth = tenth / tenth.sum(-1, keepdim=True).clamp_min(1e-12)  # (B, 10)
         value = d + tenths
         mean = mean + integer[:, k] * ((1 - has_point) * d + has_point * (tenth * value).sum(-1))
@@ -68,7 +64,7 @@ def expected_rating(
 
 
 def _digit_tokens(checkpoint: Checkpoint) -> tuple[list[int], int]:
-    ids = [checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*"0123456789", ".")]
+    ids = [tokens_of(checkpoint, text) for text in (*"0123456789", ".")]
     if any(len(row) != 1 for row in ids):
         raise CriticError(
             f"{checkpoint.source.name}: its tokenizer does not give each digit one token; use decoding='reason'"

@@ -45,6 +45,8 @@ class Unparsed:
     reason: str
     """What was expected and is not there."""
     provenance: Provenance = Provenance("")
+    unparsed: int = 1
+    """How many answers did not parse, this one and its retries."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Rating:
     digit_mass: float | None = None
     """Probability that the model gave to a digit of the range at the answer; low means that the score is a guess."""
     raw: str = ""
+    """The answer, when one was written; the first that parsed, when there are several."""
+    answers: tuple[str, ...] = ()
+    """Every answer that was written: one per sample and view."""
+    unparsed: int = 0
+    """How many answers on the way did not parse: they were asked for again, or left out."""
     provenance: Provenance = Provenance("")
 
 
@@ -72,6 +79,8 @@ class Degradation:
     """For each class but ``"null"``: probability of each severity of `SEVERITIES` given that class; each sums to 1."""
     reasoning: str = ""
     raw: str = ""
+    unparsed: int = 0
+    """How many answers on the way did not parse: they were asked for again, or left out."""
     provenance: Provenance = Provenance("")
 
     def expected_severity(self, distortion_class: str) -> float:
@@ -93,4 +102,9 @@ class Preference:
     """The answers of the two orders, (A, B) first."""
     method: Literal["comparison", "thurstone"] = "comparison"
     """``"thurstone"`` when the critic has no comparison task and the two ratings were used instead."""
+    position_bias: float | None = None
+    """Mean probability of the image shown first, over both orders, less one half: in [-0.5, 0.5], 0 is fair; None when
+    nothing was shown side by side."""
+    unparsed: int = 0
+    """How many answers on the way did not parse: they were asked for again, or left out."""
     provenance: Provenance = Provenance("")
