@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from iqloop.agents import Budget, Outcome, RestoreSettings, rank_by_score, restore
     from iqloop.critic import Critic, Degradation, Preference, Rating, Unparsed
     from iqloop.critic.known import KNOWN, create_critic
+    from iqloop.critic.loss import CriticLoss
+    from iqloop.critic.metric import Metric, create_metric, list_metrics
     from iqloop.io import Photo, read, write
     from iqloop.restorers import Registry, Tool, ToolInfo, default_registry, load_tool
 
@@ -25,7 +27,9 @@ __all__ = [
     "KNOWN",
     "Budget",
     "Critic",
+    "CriticLoss",
     "Degradation",
+    "Metric",
     "Outcome",
     "Photo",
     "Preference",
@@ -37,8 +41,10 @@ __all__ = [
     "Unparsed",
     "__version__",
     "create_critic",
+    "create_metric",
     "default_registry",
     "distort",
+    "list_metrics",
     "load_tool",
     "rank_by_score",
     "read",
@@ -49,6 +55,10 @@ __all__ = [
 _HOMES = {
     "KNOWN": "iqloop.critic.known",
     "create_critic": "iqloop.critic.known",
+    "CriticLoss": "iqloop.critic.loss",
+    "Metric": "iqloop.critic.metric",
+    "create_metric": "iqloop.critic.metric",
+    "list_metrics": "iqloop.critic.metric",
     "Critic": "iqloop.critic.protocol",
     "Degradation": "iqloop.critic.verdicts",
     "Preference": "iqloop.critic.verdicts",

@@ -9,6 +9,8 @@ from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Preference,
 if TYPE_CHECKING:
     from iqloop.critic.engine import QwenCritic
     from iqloop.critic.known import KNOWN, create_critic
+    from iqloop.critic.loss import CriticLoss, ViewJitter
+    from iqloop.critic.metric import DifferentiableCritic, Metric, create_metric, list_metrics
     from iqloop.critic.protocol import Critic
 
 __all__ = [
@@ -16,20 +18,32 @@ __all__ = [
     "KNOWN",
     "SEVERITIES",
     "Critic",
+    "CriticLoss",
     "Degradation",
+    "DifferentiableCritic",
+    "Metric",
     "Preference",
     "Provenance",
     "QwenCritic",
     "Rating",
     "Unparsed",
+    "ViewJitter",
     "create_critic",
+    "create_metric",
+    "list_metrics",
 ]
 
 _LAZY = {
     "Critic": "iqloop.critic.protocol",
+    "CriticLoss": "iqloop.critic.loss",
+    "DifferentiableCritic": "iqloop.critic.metric",
     "KNOWN": "iqloop.critic.known",
+    "Metric": "iqloop.critic.metric",
     "QwenCritic": "iqloop.critic.engine",
+    "ViewJitter": "iqloop.critic.loss",
     "create_critic": "iqloop.critic.known",
+    "create_metric": "iqloop.critic.metric",
+    "list_metrics": "iqloop.critic.metric",
 }
 
 

@@ -1,21 +1,34 @@
-"""The critics that have a name, and how a name or a path becomes a critic."""
+"""The critics that have a name, and how a name or a folder becomes a critic.
+
+A name is looked up in this order: `KNOWN`; ``pyiqa:NAME``, a no-reference metric of pyiqa; the plug-ins of
+`iqloop.critic.plugins`; a folder with a checkpoint or with a LoRA adapter. ``./NAME`` is a folder whatever its name.
+"""
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from iqloop.critic.checkpoint import CheckpointSource
+from iqloop.critic.checkpoint import Attention, CheckpointSource, Quantization
 from iqloop.critic.engine import QwenCritic
-from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1
+from iqloop.critic.plugins import Plugin, plugins
+from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1, VISUALQUALITY_R1_DIRECT
+from iqloop.critic.protocol import Critic
 from iqloop.critic.verdicts import DecodingMode
-from iqloop.errors import UsageError
+from iqloop.errors import CriticError, UsageError
 
 MINI_FOLDER = Path(__file__).resolve().parent.parent / "weights" / "qinsight-mini"
 """The embedded critic's checkpoint, inside the package."""
 
 DEFAULT = "qinsight-mini"
+
+PYIQA = "pyiqa:"
+"""What the names of pyiqa's metrics begin with here."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,8 @@ class KnownCritic:
     """One line for ``iqloop metrics``."""
     score_range: tuple[float, float] = (1.0, 5.0)
     lower_better: bool = False
+    comparison: CheckpointSource | None = None
+    """The checkpoint that compares two images given a reference, where that is another one; loaded when first asked."""
 
 
 KNOWN: dict[str, KnownCritic] = {
@@ -39,22 +54,20 @@ KNOWN: dict[str, KnownCritic] = {
             "qinsight",
             "ByteDance/Q-Insight",
             "score_degradation",
-            ("score", "degradation"),
+            # Comparing without a reference is what the paper does zero-shot with this checkpoint.
+            ("score", "degradation", "compare"),
             Q_INSIGHT,
             licence="Apache-2.0",
         ),
-        "Q-Insight 7B (Li et al. 2025): scores and names degradations",
-    ),
-    "qinsight-compare": KnownCritic(
-        CheckpointSource(
-            "qinsight-compare",
+        "Q-Insight 7B (Li et al. 2025): scores, names degradations; compares, with a reference by a second 7B",
+        comparison=CheckpointSource(
+            "qinsight/comparison",
             "ByteDance/Q-Insight",
             "comparison",
-            ("score", "compare-reference"),
+            ("compare-reference",),
             Q_INSIGHT,
             licence="Apache-2.0",
         ),
-        "Q-Insight 7B, trained further to compare two outputs given their input",
     ),
     "visualquality-r1": KnownCritic(
         CheckpointSource(
@@ -66,47 +79,202 @@ KNOWN: dict[str, KnownCritic] = {
             2048,
             licence="Apache-2.0",
         ),
-        "VisualQuality-R1 7B (Wu et al. 2025): ranks by reinforcement learning to rank",
+        "VisualQuality-R1 7B (Wu et al. 2025): scores and describes, trained by reinforcement learning to rank",
     ),
 }
 
 
-def source_of(name: str) -> CheckpointSource:
-    """The checkpoint that a name or a folder stands for; raises `UsageError` for anything else."""
-    if name in KNOWN:
-        return KNOWN[name].source
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return CheckpointSource(folder.name, str(folder))
-    close = difflib.get_close_matches(name, KNOWN, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"unknown critic {name!r}: expected one of {', '.join(KNOWN)}, or a checkpoint folder{hint}")
-
-
 def create_critic(
-    name: str = DEFAULT,
+    name: str | Path = DEFAULT,
     *,
     device: str | None = None,
     dtype: str | None = None,
     decoding: DecodingMode = "expected",
+    samples: int = 1,
+    temperature: float = 1.0,
     batch_size: int = 8,
     seed: int = 0,
+    text_first: bool = False,
+    thinking: bool = True,
     max_new_tokens: int | None = None,
-) -> QwenCritic:
-    """Load a critic by name or checkpoint folder.
+    attention: Attention = "sdpa",
+    device_map: str | None = None,
+    quantization: Quantization | None = None,
+    base: str | None = None,
+    subfolder: str | None = None,
+    revision: str | None = None,
+) -> Critic:
+    """A critic by name or folder. Published checkpoints, own ones and adapters are a `QwenCritic`.
+
+    A metric of pyiqa takes ``device``, and a plug-in what it takes; both may ignore ``batch_size`` and ``seed``.
 
     Args:
-        name: one of `KNOWN`, or a folder with a Qwen2.5-VL checkpoint.
+        name: one of `KNOWN`; ``pyiqa:NAME``; a plug-in's critic; a folder with a Qwen2.5-VL checkpoint, or with a LoRA
+            adapter of one.
         device: torch device; None takes a GPU when there is one.
         dtype: float32, bfloat16 or float16; None is float32 on a CPU and bfloat16 on a GPU.
         decoding: how scores are read out; see `iqloop.critic.engine`.
+        samples: written answers per image, more than 1 only where answers are written.
+        temperature: of more than one written answer.
         batch_size: views per forward.
-        seed: for retries of answers that do not parse.
+        seed: for sampled answers, and for retries of answers that do not parse.
+        text_first: the question before the image, as in Q-Insight's demos; it was trained the other way round.
+        thinking: False asks VisualQuality-R1 for its answer alone, a prompt it was published with but not trained on.
         max_new_tokens: bound on an answer's length; None is the checkpoint's own.
-    """
-    from iqloop.critic.checkpoint import load
+        attention, device_map, quantization: how the weights are loaded; see `iqloop.critic.checkpoint.load`.
+        base: for an adapter: the critic or folder it goes over; None is what its ``adapter_config.json`` says.
+        subfolder: for a folder: the checkpoint's place in it.
+        revision: for a published checkpoint: commit, branch or tag.
 
-    source = source_of(name)
-    if max_new_tokens is not None:
-        source = replace(source, max_new_tokens=max_new_tokens)
-    return QwenCritic(load(source, device, dtype), decoding=decoding, batch_size=batch_size, seed=seed)
+    Raises:
+        UsageError: there is no such critic, or it knows no such option; names the option.
+        PrerequisiteError: weights or a package are not on this machine; says how to get them.
+        CriticError: the checkpoint or the plug-in is not usable.
+    """
+    values = dict(locals())
+    given = {key: value for key, value in values.items() if key in OPTIONS and value != OPTIONS[key]}
+    name = str(name)
+    if name.startswith(PYIQA):
+        return _create_pyiqa(name, given)
+    plugin = None if name in KNOWN else plugin_critics().get(name)
+    if plugin is not None:
+        return plugin.create(given)
+    source = source_of(name, base=base, subfolder=subfolder, revision=revision)
+    comparison = KNOWN[name].comparison if name in KNOWN else None
+    if comparison is not None:
+        comparison = replace(comparison, revision=revision)
+    if not thinking:
+        if source.prompts is not VISUALQUALITY_R1:
+            raise UsageError(f"thinking=False is for visualquality-r1, got the critic {name}: leave it out")
+        source = replace(source, prompts=VISUALQUALITY_R1_DIRECT)
+
+    def create(part: CheckpointSource, second: CheckpointSource | None = None) -> QwenCritic:
+        from iqloop.critic.checkpoint import load
+
+        if max_new_tokens is not None:
+            part = replace(part, max_new_tokens=max_new_tokens)
+        how = {key: given[key] for key in ("attention", "device_map", "quantization") if key in given}
+        return QwenCritic(
+            load(part, device, dtype, **how),
+            decoding=decoding,
+            batch_size=batch_size,
+            seed=seed,
+            text_first=text_first,
+            samples=samples,
+            temperature=temperature,
+            comparison=None if second is None else lambda: create(second),
+        )
+
+    return create(source, comparison)
+
+
+OPTIONS: Mapping[str, Any] = {
+    parameter.name: parameter.default
+    for parameter in inspect.signature(create_critic).parameters.values()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+"""The options of `create_critic` and their defaults."""
+
+
+def plugin_critics() -> dict[str, Plugin]:
+    """The critics of installed plug-ins by name; none is loaded, none has a name of `KNOWN`."""
+    return plugins(taken=KNOWN)
+
+
+def source_of(
+    name: str, *, base: str | None = None, subfolder: str | None = None, revision: str | None = None
+) -> CheckpointSource:
+    """The checkpoint that a name of `KNOWN` or a folder stands for; options as for `create_critic`.
+
+    Raises `UsageError` when it is neither, when a folder has its checkpoints in subfolders and none is named, and when
+    an option does not fit.
+    """
+    if name in KNOWN:
+        _refuse(name, "one of iqloop's own names", base=base, subfolder=subfolder)
+        return _revised(KNOWN[name].source, revision)
+    root = Path(name).expanduser()
+    if not root.is_dir():
+        names = [*KNOWN, *plugin_critics()]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UsageError(
+            f"unknown critic {name!r}: expected one of {', '.join(names)}, {PYIQA}NAME, or a checkpoint folder{hint}"
+        )
+    folder = root / (subfolder or "")
+    if not _has_checkpoint(folder):
+        inside = sorted(child.name for child in root.iterdir() if child.is_dir() and _has_checkpoint(child))
+        if inside:
+            raise UsageError(f"{folder} holds no checkpoint, but {root} has {', '.join(inside)}: give one as subfolder")
+    label = root.resolve().name + (f"/{subfolder}" if subfolder else "")
+    if _is_adapter(folder):
+        return _revised(_over_base(folder, label, base), revision)
+    _refuse(name, "a folder that is no adapter", base=base)
+    return _revised(CheckpointSource(label, str(root), subfolder or ""), revision)
+
+
+def _over_base(folder: Path, name: str, base: str | None) -> CheckpointSource:
+    """An adapter's base with the adapter over it; a published base is asked with its own prompts."""
+    file = folder / "adapter_config.json"
+    asked = base
+    if asked is None:
+        try:
+            asked = json.loads(file.read_text()).get("base_model_name_or_path")
+        except (OSError, ValueError, AttributeError) as error:
+            raise CriticError(f"{file}: not a readable configuration of an adapter ({error})") from error
+        if not asked:
+            raise UsageError(f"{file} does not say what the adapter goes over: give base, a critic's name or a folder")
+    source = _base_source(str(asked))
+    if source is None:
+        raise UsageError(
+            f"{folder} is an adapter over {str(asked)!r}, which is neither a critic's name nor a folder of this "
+            "machine: give base"
+        )
+    if source.adapter is not None:
+        raise UsageError(
+            f"the base {str(asked)!r} of {folder} is itself an adapter: merge it into its checkpoint first"
+        )
+    return replace(source, name=name, adapter=str(folder), licence="unknown")
+
+
+def _base_source(base: str) -> CheckpointSource | None:
+    published = next((known.source for known in KNOWN.values() if known.source.location == base), None)
+    if published is not None:
+        return published
+    if base in KNOWN or Path(base).expanduser().is_dir():
+        return source_of(base)
+    is_hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    return CheckpointSource(base, base) if is_hub_id else None
+
+
+def _revised(source: CheckpointSource, revision: str | None) -> CheckpointSource:
+    if revision is None:
+        return source
+    if Path(source.location).is_dir():
+        raise UsageError(f"revision is for checkpoints of a hub, and {source.name} is a folder: leave it out")
+    return replace(source, revision=revision)
+
+
+def _refuse(name: str, what: str, **options: str | None) -> None:
+    wrong = [option for option, value in options.items() if value is not None]
+    if wrong:
+        raise UsageError(f"{' and '.join(wrong)} cannot be given for {name}, {what}: leave it out")
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whole weights beside an adapter's configuration are what is left of a merge: then the folder is no adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        return False
+    return not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors"))
+
+
+def _create_pyiqa(name: str, given: Mapping[str, Any]) -> Critic:
+    from iqloop.critic.pyiqa_critic import PyiqaCritic
+
+    unknown = sorted(set(given) - {"device", "seed", "batch_size"})
+    if unknown:
+        raise UsageError(f"{name} is a metric of pyiqa and takes no option {', '.join(unknown)}: leave it out")
+    return PyiqaCritic(name.removeprefix(PYIQA), device=given.get("device"), seed=given.get("seed", OPTIONS["seed"]))
