@@ -1,18 +1,52 @@
-"""A critic's weights, ready to ask: model, processor, view policy and prompts, from a folder or a hub id."""
+"""A critic's weights, ready to ask: model, processor, view policy and prompts, from a folder or a hub id.
+
+A checkpoint may be whole, sharded, in the flat layout that transformers 4 wrote (which the published critics have) or a
+LoRA adapter over any of these. Weights are read from safetensors only: a pickle can run code. Nothing is fetched here;
+`iqloop.critic.fetch` does that, when it is asked to.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
+from iqloop.critic.locate import (
+    as_critic_error,
+    check_kind,
+    first_line,
+    is_out_of_memory,
+    locate_adapter,
+    read_json,
+)
+from iqloop.critic.locate import locate as locate  # callers know it by this module
 from iqloop.critic.prompts import Q_INSIGHT, Prompt, TaskName
 from iqloop.critic.views import ViewPolicy
-from iqloop.errors import CriticError, PrerequisiteError
+from iqloop.errors import CriticError, PrerequisiteError, UsageError, missing_extra
+
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+"""Kernels of attention; see `load`."""
+Quantization = Literal["4bit", "8bit"]
+"""Precision of the language model's matrices; see `load`."""
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+"""Precisions by name."""
+
+_SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
+_WHOLE = 64 << 20
+"""Files up to this many bytes are read whole for the digest."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +56,7 @@ class CheckpointSource:
     name: str
     """What users call it."""
     location: str
-    """A folder, or a hub id such as ``ByteDance/Q-Insight``."""
+    """A folder, or a hub id such as ``ByteDance/Q-Insight``; its subfolder may follow: ``.../Q-Insight/comparison``."""
     subfolder: str = ""
     """Folder inside the location."""
     tasks: tuple[TaskName, ...] | None = None
@@ -30,6 +64,10 @@ class CheckpointSource:
     prompts: Mapping[TaskName, Prompt] = field(default_factory=lambda: Q_INSIGHT)
     max_new_tokens: int = 1024
     licence: str = "unknown"
+    adapter: str | None = None
+    """A LoRA adapter laid over the checkpoint: a folder with ``adapter_config.json``, or a hub id."""
+    revision: str | None = None
+    """Commit, branch or tag of a hub id; None is its main branch. Not for folders, and not the adapter's."""
 
     @property
     def is_local(self) -> bool:
@@ -47,14 +85,17 @@ class Checkpoint:
     views: ViewPolicy
     tasks: tuple[TaskName, ...]
     version: str
-    """Digest of the weights (local) or of the resolved revision (hub)."""
+    """Digest of the weights, the adapter, the hub's commit and the quantisation."""
     answer_begin: str = ""
     """What a reasoned answer is made to begin with (``config.iqloop["answer_begin"]``); published ones need nothing."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
-        return torch.device(self.model.device)
+        """Where inputs go: the device of the input embeddings, also for a model that is spread over several."""
+        embeddings = self.model.get_input_embeddings()
+        # accelerate keeps the weights of an offloaded layer elsewhere and says where they compute.
+        place = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+        return torch.device(embeddings.weight.device if place is None else place)
 
     @property
     def tokenizer(self) -> Any:
@@ -62,42 +103,241 @@ class Checkpoint:
         return self.processor.tokenizer
 
 
-def load(source: CheckpointSource, device: str | torch.device | None = None, dtype: str | None = None) -> Checkpoint:
+def load(
+    source: CheckpointSource,
+    device: str | torch.device | None = None,
+    dtype: str | None = None,
+    *,
+    attention: Attention = "sdpa",
+    device_map: str | None = None,
+    quantization: Quantization | None = None,
+) -> Checkpoint:
     """Load a checkpoint for inference.
+
+    An adapter is merged into weights that are not quantised, so that everything else sees plain layers; over quantised
+    weights it stays a layer of its own.
 
     Args:
         source: where it is.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU when there is one.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``; None is float32 on a CPU and bfloat16 on a GPU.
+        dtype: a name of `DTYPES`; None is float32 on a CPU and bfloat16 on a GPU. float64 is for checking gradients.
+        attention: ``"sdpa"``, ``"eager"``, or ``"flash_attention_2"``, which is flash in the vision tower only
+            (transformers 5 takes one implementation per part of the model): the language model stays with sdpa,
+            because read-outs pass it a tree mask and flash kernels take none. Needs the package flash-attn and a GPU.
+        device_map: ``"auto"`` (and accelerate's other policies) spreads the model over the machine's devices, a
+            device's name puts it there while it is read; excludes ``device``. Needs the extra ``quantize``.
+        quantization: ``"4bit"`` (nf4 with double quantisation, computed in bfloat16) or ``"8bit"``, by bitsandbytes,
+            of the language model's matrices; vision tower, embeddings and ``lm_head`` stay as they are. Needs the
+            extra ``quantize``. Tried with one forward, since not every machine has the kernels.
 
     Raises:
-        PrerequisiteError: the weights are not on this machine and cannot be fetched; says how to get them.
-        CriticError: the folder is not a checkpoint of the kind that is understood.
+        UsageError: an argument is not one of those above, or excludes another.
+        PrerequisiteError: a package, or the weights, are not on this machine; says how to get them.
+        CriticError: the folder is not a checkpoint of the kind that is understood, or is damaged.
     """
-    folder = locate(source)
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kind = getattr(torch, dtype) if dtype else (torch.float32 if place.type == "cpu" else torch.bfloat16)
-    try:
-        processor = AutoProcessor.from_pretrained(folder, padding_side="left")
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=kind)
-    except (OSError, ValueError, KeyError) as error:
-        raise CriticError(f"{source.location}: not a usable checkpoint ({_first_line(error)})") from error
-    if getattr(model.config, "model_type", "") != "qwen2_5_vl":
-        raise CriticError(f"{source.location}: expected a Qwen2.5-VL checkpoint, got {model.config.model_type!r}")
-    model.requires_grad_(False).eval().to(place)
-    if place.type == "cpu":
+    place, kind = _placement(device, dtype, device_map)
+    options = _options(place, kind, attention, device_map, quantization)
+    folder, adapter = Path(locate(source)), locate_adapter(source)
+    config = read_json(folder / "config.json")
+    if "quantization_config" in config:
+        if quantization is not None:
+            raise UsageError(f"{source.location}: the checkpoint is quantised already; leave quantization out")
+        options.setdefault("device_map", {"": str(place)})  # such layers cannot be moved afterwards
+    with as_critic_error(source.location, "not a usable checkpoint"):
+        processor, model = _read(folder, options)
+    quantised = "quantization_config" in config or quantization is not None
+    if adapter is not None:
+        model = _lay(model, Path(adapter), merge=not quantised)
+    model.requires_grad_(False).eval()
+    if "device_map" not in options:
+        model.to(place)
+    if quantization is not None:
+        _try_quantised(model, source, quantization, place)
+    if next(model.model.visual.parameters()).device.type == "cpu":
         from iqloop.critic.fast import speed_up
 
         speed_up(model.model.visual)
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
-    return Checkpoint(source, model, processor, views, tasks, _digest(Path(folder)), str(own.get("answer_begin", "")))
+    version = _digest(source, folder, adapter, quantization)
+    return Checkpoint(source, model, processor, views, tasks, version, str(own.get("answer_begin", "")))
+
+
+def skeleton(folder: Path) -> Any:
+    """The model of a checkpoint folder without its weights, on the meta device; raises `CriticError`."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    check_kind(folder)
+    with as_critic_error(str(folder), "not a usable configuration"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoModelForImageTextToText.from_config(config).eval()
+
+
+def _placement(
+    device: str | torch.device | None, dtype: str | None, device_map: str | None
+) -> tuple[torch.device, torch.dtype]:
+    """Device and precision; of a model that is spread, the device that most of it is meant for."""
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if device is not None and device_map is not None:
+        raise UsageError(f"device ({device}) and device_map ({device_map}) exclude each other: give one")
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    asked = best if device_map in _SPREAD else (device or device_map or best)
+    try:
+        place = torch.device(asked)
+    except RuntimeError as error:
+        more = f", or one of {', '.join(_SPREAD)}" if device_map is not None else ""
+        raise UsageError(f"expected a device such as cpu, cuda or cuda:1{more}; got {asked!r}") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"no CUDA device is usable on this machine, got {asked!r}: use device='cpu'")
+    return place, DTYPES[dtype] if dtype else (torch.float32 if place.type == "cpu" else torch.bfloat16)
+
+
+def _options(
+    place: torch.device,
+    kind: torch.dtype,
+    attention: Attention,
+    device_map: str | None,
+    quantization: Quantization | None,
+) -> dict[str, Any]:
+    """Keyword arguments for ``from_pretrained``; ``device_map`` is among them where the model must not be moved."""
+    if attention not in get_args(Attention):
+        raise UsageError(f"attention must be one of {', '.join(get_args(Attention))}, got {attention!r}")
+    if quantization not in (None, *get_args(Quantization)):
+        raise UsageError(f"quantization must be 4bit, 8bit or None, got {quantization!r}")
+    options: dict[str, Any] = {"dtype": kind, "attn_implementation": attention}
+    if attention == "flash_attention_2":
+        _require_flash(place, kind)
+        options["attn_implementation"] = {"": "sdpa", "text_config": "sdpa", "vision_config": attention}
+    if device_map is not None:
+        if find_spec("accelerate") is None:
+            raise missing_extra("accelerate", "quantize")
+        options["device_map"] = device_map
+    if quantization is not None:
+        for package in ("bitsandbytes", "accelerate"):
+            if find_spec(package) is None:
+                raise missing_extra(package, "quantize")
+        options["quantization_config"] = _bitsandbytes(quantization)
+        options.setdefault("device_map", {"": str(place)})
+    return options
+
+
+def _require_flash(place: torch.device, kind: torch.dtype) -> None:
+    # Without the package transformers would take a kernel from the hub, and nothing is fetched here.
+    if find_spec("flash_attn") is None:
+        raise PrerequisiteError(
+            "flash-attn is not installed: run  pip install flash-attn --no-build-isolation  or use attention='sdpa'"
+        )
+    if place.type != "cuda" or kind == torch.float32:
+        name = next(name for name, value in DTYPES.items() if value == kind)
+        raise UsageError(
+            f"flash_attention_2 needs a CUDA GPU and bfloat16 or float16, got {place} and {name}: use attention='sdpa'"
+        )
+
+
+def _bitsandbytes(quantization: Quantization) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    _quiet_bitsandbytes()
+    # Read-outs differentiate through the vision tower and compare single logits: both stay at full precision.
+    kept = ["model.visual", "lm_head"]
+    make: Any = BitsAndBytesConfig
+    if quantization == "8bit":
+        return make(load_in_8bit=True, llm_int8_skip_modules=kept)
+    return make(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=kept,
+    )
+
+
+def _quiet_bitsandbytes() -> None:
+    """Its logger tells of every cast, and of a faster kernel that it would fetch from the hub."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def _read(folder: Path, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Processor and model; refuses weights that leave a part of the model as it was initialised."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    offline = {"local_files_only": True, "trust_remote_code": False}
+    processor = AutoProcessor.from_pretrained(folder, padding_side="left", **offline)
+    read: Any = AutoModelForImageTextToText.from_pretrained  # annotated without the report that it returns
+    model, told = read(
+        folder, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **offline, **options
+    )
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise CriticError(f"{folder}: the weights lack {len(missing)} of the model's tensors, the first {missing[0]}")
+    if told["mismatched_keys"]:
+        name, *shapes = sorted(told["mismatched_keys"])[0]
+        found = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise CriticError(f"{folder}: weights and configuration disagree on the shape of {name}: {found}")
+    # A tokenizer without its files is made silently, of special tokens alone.
+    image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    if image != model.config.image_token_id:
+        raise CriticError(
+            f"{folder}: the tokenizer is not the model's (its image token is {image}, the model's "
+            f"{model.config.image_token_id}): fetch or copy the checkpoint again"
+        )
+    return processor, model
+
+
+def _lay(model: Any, folder: Path, *, merge: bool) -> Any:
+    """The model with a LoRA adapter: merged into its weights, or as layers of its own; raises `CriticError`."""
+    if find_spec("peft") is None:
+        raise missing_extra("peft", "train")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise CriticError(
+            f"{folder}: an adapter needs the whole base in memory: give quantization='4bit' or one device"
+        )
+    _quiet_bitsandbytes()  # peft imports it
+    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    with as_critic_error(str(folder), "the adapter does not fit its base"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft only warns of is checked below
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = True
+        laid = PeftModel(model, config)
+        tensors = load_file(folder / "adapter_model.safetensors")
+        told: Any = set_peft_model_state_dict(laid, {_present_name(name): tensor for name, tensor in tensors.items()})
+        lacking = [name for name in told.missing_keys if "lora_" in name or "modules_to_save" in name]
+        if lacking or told.unexpected_keys:
+            name = (lacking or told.unexpected_keys)[0]
+            raise CriticError(
+                f"{folder}: the adapter does not fit its base, at {name}: give the base it was trained on"
+            )
+        return laid.merge_and_unload(safe_merge=True) if merge else laid.get_base_model()
+
+
+def _present_name(name: str) -> str:
+    """A tensor's name in an adapter, from how transformers 4.51 and earlier nested the model to how 5 does."""
+    name = re.sub(r"^base_model\.model\.visual\.", "base_model.model.model.visual.", name)
+    return re.sub(
+        r"^base_model\.model\.model\.(?!visual\.|language_model\.)", "base_model.model.model.language_model.", name
+    )
+
+
+def _try_quantised(model: Any, source: CheckpointSource, quantization: str, place: torch.device) -> None:
+    """One forward of two tokens: some machines lack the kernels, and some kernels the shapes."""
+    embeddings = model.get_input_embeddings().weight
+    try:
+        with torch.no_grad():
+            model.model.language_model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=embeddings.device))
+    except Exception as error:  # whatever a missing kernel raises
+        if is_out_of_memory(error):
+            raise
+        raise CriticError(
+            f"bitsandbytes cannot run {source.name} in {quantization} on {place.type} ({first_line(error)}): "
+            "use another quantization, a CUDA GPU, or none"
+        ) from error
 
 
 def _processor_views(processor: Any) -> ViewPolicy:
@@ -105,48 +345,37 @@ def _processor_views(processor: Any) -> ViewPolicy:
     return ViewPolicy("processor", pixels=int(size["longest_edge"]), min_pixels=int(size["shortest_edge"]))
 
 
-def locate(source: CheckpointSource) -> str:
-    """The checkpoint's folder on this machine: a local one, or the hub's cache. Nothing is fetched unasked.
+def _digest(source: CheckpointSource, folder: Path, adapter: str | None, quantization: str | None) -> str:
+    """First 16 hex digits over what determines the answers.
 
-    Raises `PrerequisiteError` with the command that fetches it, or `CriticError` for a folder that is no checkpoint.
+    The weights' bytes and the configuration; of files over 64 MiB the size and 256 blocks spread over the file, which
+    tells two fine-tunings of one model apart. The adapter's bytes whole. A hub's commit and the quantisation by name.
     """
-    if source.is_local:
-        folder = Path(source.location) / source.subfolder
-        if not (folder / "config.json").is_file():
-            raise CriticError(f"{folder}: expected a checkpoint folder with config.json, model.safetensors, tokenizer")
-        return str(folder)
-    if source.location.count("/") != 1 or source.location.startswith((".", "/", "~")):
-        raise PrerequisiteError(
-            f"the weights of {source.name} are missing: run  pip install --force-reinstall iqloop  (or train them: "
-            "iqloop train mini)"
-        )
-    from huggingface_hub import snapshot_download
-
-    wanted = [f"{source.subfolder}/*"] if source.subfolder else None
-    try:
-        root = snapshot_download(source.location, allow_patterns=wanted, local_files_only=True)
-    except Exception as error:
-        include = f" --include '{source.subfolder}/*'" if source.subfolder else ""
-        raise PrerequisiteError(
-            f"the weights of {source.name} are not on this machine: run  hf download {source.location}{include}  first"
-        ) from error
-    folder = Path(root) / source.subfolder
-    if not (folder / "config.json").is_file():
-        raise CriticError(f"{source.location}: the copy in the hub's cache has no {source.subfolder or 'checkpoint'}")
-    return str(folder)
-
-
-def _digest(folder: Path) -> str:
-    """First 16 hex digits over the weights' bytes; for sharded weights over names and sizes, which is enough to tell."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")) + [folder / "config.json"]:
+    for file in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
         digest.update(file.name.encode())
-        if file.stat().st_size <= 64 << 20:
-            digest.update(file.read_bytes())
-        else:
-            digest.update(str(file.stat().st_size).encode())
+        for block in _blocks(file):
+            digest.update(block)
+    if adapter is not None:
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            digest.update(name.encode())
+            with (Path(adapter) / name).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if not source.is_local:
+        commit = folder.parts[folder.parts.index("snapshots") + 1] if "snapshots" in folder.parts else ""
+        digest.update(f"revision {commit or source.revision}".encode())
+    if quantization is not None:
+        digest.update(f"quantization {quantization}".encode())
     return digest.hexdigest()[:16]
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _blocks(file: Path, count: int = 256, size: int = 1 << 16) -> Iterator[bytes]:
+    length = file.stat().st_size
+    if length <= _WHOLE:
+        yield file.read_bytes()
+        return
+    yield str(length).encode()
+    with file.open("rb") as stream:
+        for i in range(count):
+            stream.seek(i * (length - size) // (count - 1))
+            yield stream.read(size)

@@ -18,12 +18,22 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 
 
 def speed_up(visual: nn.Module) -> nn.Module:
-    """Swap the patch embedding and the attention of a Qwen2.5-VL vision tower in place; returns it."""
+    """Swap the patch embedding and the attention of a Qwen2.5-VL vision tower in place; returns it.
+
+    What the swapped code would pass over keeps its own: a patch embedding that is not a plain convolution (adapted or
+    quantised), attention other than sdpa, and layers whose forward accelerate has taken to move their weights.
+    """
     embed: Any = visual.patch_embed
-    embed.forward = types.MethodType(_patch_embed, embed)
+    if type(embed.proj) is nn.Conv3d and embed.proj.weight.is_floating_point() and not _is_hooked(embed):
+        embed.forward = types.MethodType(_patch_embed, embed)
     for block in visual.blocks:  # type: ignore[union-attr]
-        block.attn.forward = types.MethodType(_window_attention, block.attn)
+        if block.attn.config._attn_implementation == "sdpa" and not _is_hooked(block.attn):
+            block.attn.forward = types.MethodType(_window_attention, block.attn)
     return visual
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return any(hasattr(part, "_hf_hook") for part in module.modules())
 
 
 def _patch_embed(self: Any, hidden_states: Tensor) -> Tensor:
