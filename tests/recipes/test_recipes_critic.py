@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from iqloop.critic import known
+
 from .helpers import ScriptedCritic, lines, run
 
 
@@ -17,7 +19,8 @@ def test_score_fields(photo: Path, critic: ScriptedCritic) -> None:
     result = run("score", photo, "--json")
     assert result.exit_code == 0 and result.stderr == ""
     (row,) = lines(result)
-    assert list(row) == ["path", "score", "std", "metric", "lower_better", "range"]
+    assert list(row)[:6] == ["path", "score", "std", "metric", "lower_better", "range"]
+    assert list(row)[6:] == ["digit_mass", "unparsed", "answers"]
     assert row["path"] == "photo.png" and row["metric"] == "scripted" and row["range"] == [1.0, 5.0]
 
 
@@ -37,6 +40,62 @@ def test_score_from_standard_input(photo: Path, critic: ScriptedCritic) -> None:
     assert run("score", "-", photo, stdin=b"").exit_code == 2
     result = run("score", "-", "--json", stdin=b"hello")
     assert result.exit_code == 1 and list(lines(result)[0]) == ["path", "error"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "decoding", "samples"),
+    [
+        ((), "expected", 1),
+        (("--samples", 3), "reason", 3),
+        (("--decode", "reason+expected", "--samples", 2), "reason+expected", 2),
+        (("--decode", "reason"), "reason", 1),
+    ],
+)
+def test_how_a_score_is_read_out_reaches_the_critic(
+    photo: Path,
+    critic: ScriptedCritic,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[object, ...],
+    decoding: str,
+    samples: int,
+) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(known, "create_critic", lambda name, **options: asked.append(options) or critic)
+    assert run("score", photo, *flags, "--seed", 5, "--json").exit_code == 0
+    assert (asked[0]["decoding"], asked[0]["samples"], asked[0]["seed"]) == (decoding, samples, 5)
+
+
+def test_options_of_a_critic(photo: Path) -> None:
+    result = run("score", photo, "--critic-option", "text_first=true", "--critic-option", "max_new_tokens=9", "--json")
+    assert result.exit_code == 0 and "score" in lines(result)[0]
+    for wrong in ("text_first", "nonsense=1", "samples=3"):
+        result = run("score", photo, "--critic-option", wrong)
+        assert result.exit_code == 2 and "KEY=VALUE" in result.stderr
+    result = run("score", photo, "--critic-option", "thinking=false")
+    assert result.exit_code == 2 and "visualquality-r1" in result.stderr
+
+
+def test_drawn_scores_of_the_embedded_critic(photo: Path) -> None:
+    first, again, other = (
+        lines(run("score", photo, "--samples", 3, "--seed", seed, "--json"))[0] for seed in (1, 1, 2)
+    )
+    assert first == again != other and len(first["answers"]) == 3 and 1 <= first["score"] <= 5
+
+
+def test_the_critic_comes_from_the_environment(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IQLOOP_CRITIC", "nobody")
+    result = run("score", photo)
+    assert result.exit_code == 2 and "nobody" in result.stderr
+
+
+def test_describe(folder: Path, critic: ScriptedCritic) -> None:
+    critic.capabilities = frozenset({"score", "describe"})
+    rows = lines(run("describe", folder, "--json"))
+    assert rows[0] == {"path": "in/noisy.png", "description": "a photograph"} and len(rows) == 2
+    assert run("describe", folder).stdout.splitlines()[1] == "in/noisy.png\ta photograph"
+    critic.capabilities = frozenset({"score"})
+    result = run("describe", folder)
+    assert result.exit_code == 2 and "cannot describe" in result.stderr
 
 
 def make_bad_files() -> list[str]:
@@ -125,7 +184,7 @@ def test_unparsed_answers_are_failures(photo: Path, critic: ScriptedCritic) -> N
 
 def test_perceive_fields(photo: Path, critic: ScriptedCritic) -> None:
     (row,) = lines(run("perceive", photo, "--json"))
-    assert list(row) == ["path", "distortion_class", "severity", "probabilities", "reasoning"]
+    assert list(row) == ["path", "distortion_class", "severity", "probabilities", "reasoning", "unparsed"]
     assert (row["distortion_class"], row["severity"], row["probabilities"]["noise"]) == ("noise", "obvious", 1.0)
     critic.kind = "null"
     (row,) = lines(run("perceive", photo, "--json"))
@@ -138,7 +197,8 @@ def test_compare_fields(folder: Path, critic: ScriptedCritic) -> None:
     result = run("compare", "in/noisy.png", "in/sub/clean.png", "--reference", "in/noisy.png", "--json")
     assert result.exit_code == 0
     (row,) = lines(result)
-    assert list(row) == ["a", "b", "preference", "probability", "reasoning"]
+    assert list(row)[:5] == ["a", "b", "preference", "probability", "reasoning"]
+    assert list(row)[5:] == ["method", "position_bias", "unparsed"]
     assert row["preference"] == "B" and row["probability"] < 0.5
     assert "B is better" in run("compare", "in/noisy.png", "in/sub/clean.png").stdout
 

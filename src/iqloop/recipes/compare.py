@@ -38,6 +38,9 @@ def compare_fields(a: str, b: str, found: Preference) -> dict[str, Any]:
         "preference": found.choice,
         "probability": found.probability,
         "reasoning": found.reasoning,
+        "method": found.method,
+        "position_bias": found.position_bias,
+        "unparsed": found.unparsed,
     }
 
 

@@ -7,7 +7,7 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from iqloop.errors import CriticError, UsageError
 from iqloop.recipes.options import CriticChoice
@@ -59,12 +59,39 @@ def load_critic(choice: CriticChoice, needs: Sequence[Capability] = ("score",)) 
             decoding=cast("DecodingMode", choice.decoding),
             batch_size=choice.batch_size,
             seed=choice.seed,
+            samples=choice.samples,
+            **critic_options(choice.more),
         )
     for capability in needs:
         if capability not in critic.capabilities:
             able = ", ".join(sorted(critic.capabilities))
             raise CriticError(f"the critic {critic.name} cannot {capability}, it can {able}: choose another --critic")
     return critic
+
+
+def critic_options(given: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` as options of `iqloop.create_critic`; a value that is JSON is read as such, else it is a text.
+
+    Raises `UsageError` for a text without a key, and for options that do not exist or have a flag of their own.
+    """
+    import inspect
+    import json
+
+    from iqloop.critic.known import create_critic
+
+    flags = {"device", "dtype", "seed", "batch_size", "decoding", "samples"}
+    known = [name for name in inspect.signature(create_critic).parameters if name not in flags | {"name"}]
+    options: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or key not in known:
+            raise UsageError(f"--critic-option takes KEY=VALUE with one of {', '.join(known)}, got {text!r}")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
 
 
 def load_registry(files: Sequence[str] = (), device: str | None = None) -> Registry:

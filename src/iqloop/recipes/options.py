@@ -30,6 +30,9 @@ class CriticChoice:
     seed: int = 0
     batch_size: int = 8
     decoding: str = "expected"
+    samples: int = 1
+    more: tuple[str, ...] = ()
+    """Further options of `iqloop.create_critic`, as ``KEY=VALUE``."""
 
 
 def inputs(required: bool = True, name: str = "inputs") -> Callable[[Command], Command]:
@@ -55,22 +58,42 @@ def talk(command: Command) -> Command:
 
 
 def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Command], Command]:
-    """``--critic --device --dtype --seed`` (and ``--batch-size``, ``--decoding``), handed over as ``choice``."""
+    """``--critic --device --dtype --seed --critic-option`` (and ``--batch-size``, ``--decode``, ``--samples``): ``choice``."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def with_choice(critic: str, device: str | None, dtype: str | None, seed: int, **options: Any) -> Any:
-            more = {key: options.pop(key) for key in ("batch_size", "decoding") if key in options}
-            return command(choice=CriticChoice(critic, device, dtype, seed, **more), **options)
+        def with_choice(
+            critic: str, device: str | None, dtype: str | None, seed: int, more: tuple[str, ...], **options: Any
+        ) -> Any:
+            fields = {key: options.pop(key) for key in ("batch_size", "decoding", "samples") if key in options}
+            if "decoding" in fields and fields["decoding"] is None:
+                # Samples are written answers: whoever asks for several wants them.
+                fields["decoding"] = "reason" if fields["samples"] > 1 else "expected"
+            return command(choice=CriticChoice(critic, device, dtype, seed, more=more, **fields), **options)
 
-        wrapped: Any = with_choice
+        wrapped: Any = click.option(
+            "--critic-option",
+            "more",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Another option of iqloop.create_critic, such as thinking=false, max_new_tokens=300 or "
+            "quantization=4bit. Repeatable.",
+        )(with_choice)
         if decoding:
             wrapped = click.option(
-                "--decoding",
-                type=click.Choice(["expected", "reason", "reason+expected"]),
-                default="expected",
+                "--samples",
+                type=click.IntRange(1),
+                default=1,
                 show_default=True,
-                help="How a score is read out: expectation over the digits, a written answer, or both.",
+                help="Written answers per image, drawn by --seed: mean and deviation of the score.",
+            )(wrapped)
+            wrapped = click.option(
+                "--decode",
+                "--decoding",
+                "decoding",
+                type=click.Choice(["expected", "reason", "reason+expected"]),
+                help="How a score is read out: expectation over the digits, a written answer, or both.  "
+                "[default: expected; reason with --samples]",
             )(wrapped)
         if batched:
             wrapped = click.option(
@@ -90,7 +113,7 @@ def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Comman
             default=DEFAULT_CRITIC,
             show_default=True,
             metavar="NAME|FOLDER",
-            help="A critic of `iqloop metrics`, or a checkpoint folder.",
+            help="A critic of `iqloop metrics`, a checkpoint or adapter folder, or pyiqa:NAME.",
         )(wrapped)
 
     return decorate

@@ -38,6 +38,7 @@ def perceive_fields(source: Input, found: Degradation) -> dict[str, Any]:
         "severity": found.severity,
         "probabilities": dict(found.probabilities),
         "reasoning": found.reasoning,
+        "unparsed": found.unparsed,
     }
 
 

@@ -39,6 +39,9 @@ def score_fields(source: Input, rating: Rating, critic: Critic) -> dict[str, Any
         "metric": critic.name,
         "lower_better": critic.lower_better,
         "range": list(critic.score_range),
+        "digit_mass": rating.digit_mass,
+        "unparsed": rating.unparsed,
+        "answers": list(rating.answers),
     }
 
 
@@ -50,7 +53,8 @@ def command(inputs: tuple[str, ...], choice: options.CriticChoice, console: Cons
     """Score images with a critic.
 
     FILE_OR_FOLDER may be - for one image on standard input. Prints the mean and the standard deviation of the critic's
-    rating; a file that cannot be read is named on standard error, and the others go on.
+    rating (with --samples, of its written answers); a file that cannot be read is named on standard error, and the
+    others go on.
     """
     from iqloop.recipes.inputs import gather
     from iqloop.recipes.loading import load_critic
