@@ -86,13 +86,14 @@ Q_INSIGHT_CONFIG: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with ``score_degradation`` and ``comparison``, each in several shards; two different models."""
-    from iqloop.critic.mini import build_model, build_processor, build_tokenizer
-    from iqloop.critic.training.reasoning import corpus
+    from transformers import AutoProcessor
+
+    from iqloop.critic.mini import build_model
 
     root = tmp_path_factory.mktemp("hub") / "Q-Insight"
-    processor = build_processor(build_tokenizer(corpus(), vocabulary=600))
+    processor = AutoProcessor.from_pretrained(tiny_folder)
     text = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
     vision = {"depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "fullatt_block_indexes": [1]}

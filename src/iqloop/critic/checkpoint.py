@@ -22,9 +22,9 @@ import torch
 from iqloop.critic.locate import (
     as_critic_error,
     check_kind,
-    first_line,
     is_out_of_memory,
     locate_adapter,
+    one_line,
     read_json,
 )
 from iqloop.critic.locate import locate as locate  # callers know it by this module
@@ -335,7 +335,7 @@ def _try_quantised(model: Any, source: CheckpointSource, quantization: str, plac
         if is_out_of_memory(error):
             raise
         raise CriticError(
-            f"bitsandbytes cannot run {source.name} in {quantization} on {place.type} ({first_line(error)}): "
+            f"bitsandbytes cannot run {source.name} in {quantization} on {place.type} ({one_line(error)}): "
             "use another quantization, a CUDA GPU, or none"
         ) from error
 

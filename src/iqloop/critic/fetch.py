@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iqloop.critic.checkpoint import CheckpointSource, skeleton
-from iqloop.critic.locate import check_kind, check_weights, first_line
+from iqloop.critic.locate import check_kind, check_weights, one_line
 from iqloop.errors import CriticError, PrerequisiteError, UsageError
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
@@ -249,7 +249,7 @@ def _unreachable(repository: str, error: Exception) -> PrerequisiteError:
             f"could not ask {where} because HF_HUB_OFFLINE is set: run  unset HF_HUB_OFFLINE  or copy the checkpoint "
             "here and give its folder"
         )
-    reason = first_line(error).rstrip(".")
+    reason = one_line(error).rstrip(".")
     return PrerequisiteError(
         f"tried {where} and got no answer ({reason}): connect to the network, or copy the checkpoint here and give "
         "its folder"

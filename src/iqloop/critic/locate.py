@@ -115,7 +115,7 @@ def _check_header(file: Path) -> int:
             shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  no iterator
     except (SafetensorError, OSError) as error:
         raise CriticError(
-            f"{file}: damaged or cut short ({first_line(error)}): fetch or copy the checkpoint again"
+            f"{file}: damaged or cut short ({one_line(error)}): fetch or copy the checkpoint again"
         ) from error
     return sum(math.prod(shape) for shape in shapes)
 
@@ -180,7 +180,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CriticError(f"{file}: expected a JSON file, could not read it ({first_line(error)})") from error
+        raise CriticError(f"{file}: expected a JSON file, could not read it ({one_line(error)})") from error
     if not isinstance(found, dict):
         raise CriticError(f"{file}: expected a JSON object, got {type(found).__name__}")
     return found
@@ -196,7 +196,7 @@ def as_critic_error(what: str, trouble: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise CriticError(f"{what}: {trouble} ({first_line(error)})") from error
+        raise CriticError(f"{what}: {trouble} ({one_line(error)})") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -206,6 +206,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
-def first_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, in one line of at most 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__
