@@ -46,12 +46,12 @@ class ViewJitter:
 def random_view(image: Tensor, jitter: ViewJitter, generator: torch.Generator) -> Tensor:
     """A random view of an image ``(3, H, W)``, differentiable: crop, flip, brightness, noise, in this order.
 
-    A crop's place and sides are multiples of `iqloop.critic.views.GRID`, so that JPEG's blocks keep their phase,
-    flipped or not. ``generator`` is a CPU generator; the result is not clamped.
+    A crop starts and ends at multiples of `iqloop.critic.views.GRID`, or at the image's end, so that JPEG's blocks keep
+    their phase; one that ends elsewhere is not flipped. ``generator`` is a CPU generator; the result is not clamped.
     """
-    (top, tall), (left, wide) = (_span(length, jitter.side, generator) for length in image.shape[-2:])
-    view = image[:, top : top + tall, left : left + wide]
-    if jitter.flip and _draw(2, generator):
+    (top, bottom), (left, right) = (_span(length, jitter.side, generator) for length in image.shape[-2:])
+    view = image[:, top:bottom, left:right]
+    if jitter.flip and _draw(2, generator) and (right - left) % GRID == 0:
         view = view.flip(-1)
     if jitter.brightness:
         factor = 1 + jitter.brightness * (2 * float(torch.rand((), generator=generator)) - 1)
@@ -62,13 +62,13 @@ def random_view(image: Tensor, jitter: ViewJitter, generator: torch.Generator) -
 
 
 def _span(length: int, least: int, generator: torch.Generator) -> tuple[int, int]:
-    """Start and length of a random piece of at least ``least`` of ``length`` pixels, in steps of `GRID`."""
-    if length < GRID:
-        return 0, length
-    most = length // GRID
-    shortest = min(-(-least // GRID), most)
-    size = shortest + _draw(most - shortest + 1, generator)
-    return GRID * _draw(most - size + 1, generator), GRID * size
+    """Start and stop of a random piece of at least ``least`` of ``length`` pixels, in steps of `GRID`."""
+    whole = length // GRID
+    shortest = min(-(-least // GRID), whole)
+    size = shortest + _draw(whole - shortest + 1, generator)
+    start = _draw(whole - size + 1, generator)
+    # The pixels beyond the last whole step go with it: every pixel is seen by some view.
+    return GRID * start, length if start + size == whole else GRID * (start + size)
 
 
 def _draw(count: int, generator: torch.Generator) -> int:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -248,12 +249,14 @@ def as_images(given: Images, check_range: bool = True) -> list[Tensor]:
         return [image for one in given for image in _single(one, check_range)]
     if isinstance(given, Tensor) and given.ndim == 4:
         return list(_pixels(given, check_range))
-    if not isinstance(given, Tensor | str | bytes) and getattr(given, "ndim", 0) == 4:
-        return [read(one).pixels for one in given]  # type: ignore[union-attr]  # an array: _single reads all else
+    if isinstance(given, np.ndarray) and given.ndim == 4:
+        return [read(one).pixels for one in given]
     return _single(given, check_range)  # type: ignore[arg-type]  # read says what it does not take
 
 
 def _single(given: Source, check_range: bool) -> list[Tensor]:
+    if isinstance(given, np.ndarray) and given.ndim == 4 and len(given) == 1:
+        given = given[0]
     if not isinstance(given, Tensor):
         return [read(given).pixels]
     batch = given[None] if given.ndim == 3 else given[None, None] if given.ndim == 2 else given

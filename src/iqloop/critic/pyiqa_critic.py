@@ -132,12 +132,14 @@ class PyiqaCritic:
 def default_configs() -> Mapping[str, Mapping[str, Any]]:
     """pyiqa's table of metrics. Raises `PrerequisiteError` when pyiqa is not installed."""
     try:
-        from pyiqa.default_model_configs import DEFAULT_CONFIGS
+        import pyiqa  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "pyiqa":
             raise
         note = "(its licence, PolyForm Noncommercial 1.0.0, forbids commercial use)"
         raise missing_extra("pyiqa", "pyiqa", note) from error
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
     configs: Mapping[str, Mapping[str, Any]] = DEFAULT_CONFIGS
     return configs
 
