@@ -472,6 +472,27 @@ def test_a_quantised_language_model_runs_on_a_cpu(
 
 
 @pytest.mark.skipif(util.find_spec("bitsandbytes") is None, reason="bitsandbytes is an extra")
+def test_a_quantised_critic_scores_and_its_gradient_is_right_or_refused(
+    photograph: Callable[..., NDArray[np.uint8]], as_tensor: Callable[[NDArray[np.uint8]], Tensor]
+) -> None:
+    image = as_tensor(photograph("astronaut", 112)).requires_grad_(True)
+    source = KNOWN["qinsight-mini"].source
+    plain = QwenCritic(load(source, "cpu"))
+    (expected,) = torch.autograd.grad(plain.expected_scores([image]).sum(), image)
+    for quantization, near in (("8bit", 0.1), ("4bit", 0.3)):
+        critic = QwenCritic(load(source, "cpu", quantization=quantization))  # type: ignore[arg-type]
+        rating, exact = critic.score([image.detach()])[0], plain.score([image.detach()])[0]
+        assert isinstance(rating, Rating) and isinstance(exact, Rating)
+        assert rating.mean == pytest.approx(exact.mean, abs=near)
+        try:
+            (found,) = torch.autograd.grad(critic.expected_scores([image]).sum(), image)
+        except CriticError as error:
+            assert quantization == "4bit" and "4bit has no gradient on this CPU" in str(error)
+            continue
+        assert torch.cosine_similarity(found.flatten(), expected.flatten(), 0) > 0.9
+
+
+@pytest.mark.skipif(util.find_spec("bitsandbytes") is None, reason="bitsandbytes is an extra")
 def test_a_machine_that_cannot_run_it_is_told(score_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import bitsandbytes
 

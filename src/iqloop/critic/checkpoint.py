@@ -128,7 +128,8 @@ def load(
             device's name puts it there while it is read; excludes ``device``. Needs the extra ``quantize``.
         quantization: ``"4bit"`` (nf4 with double quantisation, computed in bfloat16) or ``"8bit"``, by bitsandbytes,
             of the language model's matrices; vision tower, embeddings and ``lm_head`` stay as they are. Needs the
-            extra ``quantize``. Tried with one forward, since not every machine has the kernels.
+            extra ``quantize``. Tried with one forward, since not every machine has the kernels. On a CPU, 4bit has no
+            gradient where bitsandbytes has a fast kernel (AVX-512), and takes widths that are multiples of 64 there.
 
     Raises:
         UsageError: an argument is not one of those above, or excludes another.
@@ -338,6 +339,15 @@ def _try_quantised(model: Any, source: CheckpointSource, quantization: str, plac
             f"bitsandbytes cannot run {source.name} in {quantization} on {place.type} ({one_line(error)}): "
             "use another quantization, a CUDA GPU, or none"
         ) from error
+    for layer in model.modules():
+        # Packed for the CPU's fast kernel, which autograd does not see: gradients would be wrong, not absent.
+        if getattr(getattr(getattr(layer, "weight", None), "quant_state", None), "packing_format_for_cpu", False):
+            layer.register_forward_pre_hook(_refuse_gradient)
+
+
+def _refuse_gradient(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+    if torch.is_grad_enabled() and inputs[0].requires_grad:
+        raise CriticError("4bit has no gradient on this CPU: load the critic with quantization='8bit', or without")
 
 
 def _processor_views(processor: Any) -> ViewPolicy:
