@@ -61,6 +61,15 @@ def test_fast_vision_equals_the_stock_forward_and_gradient(checkpoint: Checkpoin
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_one_frame_of_a_still_image_is_as_good_as_two(checkpoint: Checkpoint, images: list[Tensor]) -> None:
+    from iqloop.critic.pixels import pack
+
+    visual = checkpoint.model.model.visual
+    (one, grid), (two, _) = pack(images, frames=1), pack(images)
+    assert 2 * one.shape[1] == two.shape[1]
+    torch.testing.assert_close(visual(one, grid).pooler_output, visual(two, grid).pooler_output, rtol=1e-4, atol=1e-4)
+
+
 def test_inputs_equal_the_processor(checkpoint: Checkpoint) -> None:
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (84, 112, 3), dtype=np.uint8))

@@ -17,8 +17,10 @@ from iqloop import distort
 from iqloop.critic.evaluate import Case, cases, correlation, perception, severity_ladders
 from iqloop.critic.verdicts import CLASSES, Degradation, Unparsed
 from iqloop.errors import UsageError
+from iqloop.recipes import bench_critic
 from iqloop.recipes.demo import run_demo
 from iqloop.recipes.evaluate_critic import evaluate
+from iqloop.recipes.options import CriticChoice
 from tests.recipes.helpers import ScriptedCritic, run
 
 
@@ -112,11 +114,18 @@ def test_evaluate_writes_json(tmp_path: Path, tiny_folder: Path) -> None:
 
 
 def test_bench_critic(tiny_folder: Path) -> None:
-    result = run("bench", "critic", "--critic", str(tiny_folder), "--side", "64", "--repeats", "1", "--json")
+    """Every mode is there, beside the plain loop; one peak is measured in a process of its own."""
+    arguments = ["bench", "critic", "--critic", str(tiny_folder), "--side", "64", "--images", "2", "--repeats", "1"]
+    short = ["--critic-option", "max_new_tokens=4"]
+    result = run(*arguments, *short, "--no-memory", "--json")
     assert result.exit_code == 0, result.output
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row["question"] for row in rows] == ["score", "perceive"]
-    assert all(row["seconds_alone"] > 0 for row in rows)
+    rows = {row["mode"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert rows[bench_critic.PLAIN]["against_plain"] == 1 and rows[bench_critic.BASELINE]["against_expected"] == 1
+    assert all(row["fastest"] <= row["seconds"] <= row["slowest"] for row in rows.values())
+    assert {"reason, batched", "score and degradation read out, batched"} <= set(rows)
+    choice = CriticChoice(str(tiny_folder), more=("max_new_tokens=4",))
+    assert bench_critic.peak_memory(choice, bench_critic.BASELINE, 64, 2) > 50
+    assert run(*arguments, "--no-memory", "--critic", "pyiqa:psnr").exit_code == 2
 
 
 def test_demo_gains_with_a_critic_that_knows_the_original(tmp_path: Path) -> None:

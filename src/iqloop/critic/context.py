@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from iqloop.critic.checkpoint import Checkpoint
-from iqloop.critic.pixels import MERGE, pack
+from iqloop.critic.pixels import FRAMES, MERGE, pack
 
 IMAGE_PAD, IMAGE_END = "<|image_pad|>", "<|vision_end|>"
 
@@ -81,7 +81,8 @@ def see(checkpoint: Checkpoint, views: Sequence[Tensor]) -> list[Seen]:
 
 def _encode(checkpoint: Checkpoint, views: Sequence[Tensor]) -> list[Seen]:
     visual = checkpoint.model.model.visual
-    patches, grid = pack([view.to(checkpoint.device) for view in views])
+    frames = 1 if getattr(visual.patch_embed, "takes_one_frame", False) else FRAMES
+    patches, grid = pack([view.to(checkpoint.device) for view in views], frames)
     out = visual(patches.to(visual.dtype), grid_thw=grid).pooler_output
     tokens = torch.cat(list(out)) if isinstance(out, (tuple, list)) else out
     grids = [(int(rows), int(columns)) for _, rows, columns in grid.tolist()]

@@ -67,22 +67,23 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     return torch.as_tensor(x[0])
 
 
-def patchify(images: Tensor) -> tuple[Tensor, Tensor]:
+def patchify(images: Tensor, frames: int = FRAMES) -> tuple[Tensor, Tensor]:
     """Equal-sized images ``(B, 3, H, W)`` in [0, 1], sides multiples of 28, as patches.
 
-    Returns ``(B * patches, 3 * 2 * 14 * 14)`` and the grids ``(B, 3)`` of (frames, rows, columns).
+    Returns ``(B * patches, 3 * frames * 14 * 14)`` and the grids ``(B, 3)`` of (frames, rows, columns). A still image is
+    shown to the model as `FRAMES` equal frames; ``frames`` 1 is for `iqloop.critic.fast`, which knows that.
     """
     batch, channels, height, width = images.shape
     x = images - torch.tensor(MEAN, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     x = x / torch.tensor(STD, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     rows, columns = height // PATCH, width // PATCH
     x = x.view(batch, channels, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH)
-    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, FRAMES, -1, -1)
+    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, frames, -1, -1)
     grid = torch.tensor([[1, rows, columns]] * batch, device=images.device)
     return x.reshape(batch * rows * columns, -1), grid
 
 
-def pack(views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def pack(views: Sequence[Tensor], frames: int = FRAMES) -> tuple[Tensor, Tensor]:
     """Images ``(3, H, W)`` of any sizes (multiples of 28) as one run of patches and their grids ``(N, 3)``."""
-    parts = [patchify(view[None]) for view in views]
+    parts = [patchify(view[None], frames) for view in views]
     return torch.cat([patches for patches, _ in parts]), torch.cat([grid for _, grid in parts])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +32,14 @@ def photographs(folder: Path | None, side: int) -> list[Any]:
     return middles
 
 
-def bench_critic(critic: Any, images: list[Any], repeats: int) -> list[dict[str, Any]]:
-    """Median seconds per image of each question, one image at a time and all in one call."""
-    import torch
-
-    tensors = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
-    questions = {"score": critic.score, "perceive": critic.perceive}
-    rows = []
-    for name, ask in questions.items():
-        ask(tensors[:1])  # the first call pays for lazy set-up
-        single, together = [], []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            for tensor in tensors:
-                ask([tensor])
-            single.append((time.perf_counter() - start) / len(tensors))
-            start = time.perf_counter()
-            ask(tensors)
-            together.append((time.perf_counter() - start) / len(tensors))
-        rows.append(
-            {"question": name, "seconds_alone": statistics.median(single), "seconds_batched": statistics.median(together)}
-        )
-    return rows
-
-
 @click.group("bench")
 def command() -> None:
     """Measure speed and gain on this machine."""
 
 
-_FOLDER = click.option("--photos", type=click.Path(path_type=Path), help="Folder.  [default: scikit-image's photographs]")
+_FOLDER = click.option(
+    "--photos", type=click.Path(path_type=Path), help="Folder.  [default: scikit-image's photographs]"
+)
 _SIDE = click.option("--side", type=click.IntRange(64), default=256, show_default=True, help="Middle pixels taken.")
 
 
@@ -97,19 +73,34 @@ def tools(photos: Path | None, side: int, files: tuple[str, ...], console: Conso
 
 
 @command.command("critic")
-@_FOLDER
-@_SIDE
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median is reported.")
-@options.ask_critic(decoding=True)
+@click.option("--side", type=click.IntRange(56), default=448, show_default=True, help="Side of the square images.")
+@click.option("--images", "count", type=click.IntRange(1), default=8, show_default=True, help="Images per round.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Rounds; medians are reported.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Peak memory too: a process per mode.")
+@options.ask_critic()
 @options.talk
-def critic(
-    photos: Path | None, side: int, repeats: int, choice: options.CriticChoice, console: Console
-) -> int:
-    """Seconds per image of score and perceive, one image at a time and batched."""
-    from iqloop.recipes.loading import load_critic
+def critic(side: int, count: int, repeats: int, memory: bool, choice: options.CriticChoice, console: Console) -> int:
+    """Speed and memory of a critic's modes, beside a plain loop of one generate per image.
 
-    asked = load_critic(choice, needs=("score", "perceive"))
-    with console.table("question", "s alone", "s batched"):
-        for row in bench_critic(asked, photographs(photos, side), repeats):
-            console.row(row, row["question"], f"{row['seconds_alone']:.3f}", f"{row['seconds_batched']:.3f}")
+    Images are scikit-image's photographs, resized. Rounds are interleaved and ratios taken within a round.
+    """
+    from dataclasses import asdict
+
+    from iqloop.recipes import bench_critic
+
+    loaded = bench_critic.load(choice)
+    images = bench_critic.test_images(side, count)
+    rows = bench_critic.measure(loaded, images, repeats, console.detail)
+    if memory:
+        rows = bench_critic.with_memory(rows, choice, side, count, console.detail)
+    about = {"critic": loaded.name, "side": side, "images": count, "machine": bench_critic.machine()}
+    for row in rows:
+        console.fields({**asdict(row), **about})
+    precision = str(loaded.checkpoint.model.dtype).removeprefix("torch.")
+    console.line(
+        f"{loaded.name}, {precision}, {side} px, {count} images, {repeats} rounds, batches of {choice.batch_size}"
+    )
+    console.line(bench_critic.machine())
+    for line in bench_critic.markdown(rows).splitlines():
+        console.line(line)
     return failures.DONE
