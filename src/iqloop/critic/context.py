@@ -153,7 +153,8 @@ def embed(checkpoint: Checkpoint, ids: Tensor) -> Tensor:
 
 def logits_of(checkpoint: Checkpoint, hidden: Tensor) -> Tensor:
     """Logits over the vocabulary, in float32 (float64 stays)."""
-    logits = checkpoint.model.lm_head(hidden)
+    # A model that is spread over devices gives its output on the last one.
+    logits = checkpoint.model.lm_head(hidden).to(checkpoint.device)
     return torch.as_tensor(logits if logits.dtype == torch.float64 else logits.float())
 
 

@@ -223,6 +223,12 @@ class QwenCritic:
         """
         wanted = tuple(dict.fromkeys(questions))
         prompts = {name: self._prompt(_TASK_OF[name]) for name in wanted}
+        # Some images at a time: views are copies, and their memory must not grow with the number of images.
+        return [
+            verdict for piece in _chunks(images, 4 * self.batch_size) for verdict in self._ask(piece, prompts, written)
+        ]
+
+    def _ask(self, images: Sequence[Tensor], prompts: dict[Question, Prompt], written: bool) -> list[Answers]:
         views = [views_of(image, self.checkpoint.views) for image in images]
         wholes = [len(group) - 1 for group in views]  # the whole image, shrunk if need be, comes last
         said = _per_view(
