@@ -270,6 +270,20 @@ def test_a_critic_without_a_gradient_is_refused_when_it_is_made(tiny_folder: Pat
         create_metric(str(tiny_folder), as_loss=True, device="cpu", decoding="reason")
 
 
+def test_a_quantised_critic_is_tried(tiny_folder: Path) -> None:
+    """Some kernels have no backward pass; the checkpoint refuses then, and the metric when it is made."""
+
+    def refuse(*_: object) -> None:
+        raise CriticError("4bit has no gradient here")
+
+    critic: Any = iqloop.create_critic(tiny_folder, device="cpu")
+    critic.checkpoint.model.is_quantized = True
+    assert create_metric(critic, as_loss=True).as_loss
+    critic.checkpoint.model.lm_head.register_forward_pre_hook(refuse)
+    with pytest.raises(UsageError, match="4bit has no gradient here"):
+        create_metric(critic, as_loss=True)
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 

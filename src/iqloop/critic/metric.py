@@ -311,13 +311,17 @@ def torch_module(critic: Critic) -> torch.nn.Module | None:
 
 
 def require_gradient(critic: Critic) -> None:
-    """Raise `UsageError` unless the critic's scores have a gradient; one that is not ours is tried on a small image."""
+    """Raise `UsageError` unless the critic's scores have a gradient.
+
+    One that is not ours, or is quantised (not every kernel has a backward pass), is tried on a small image.
+    """
     if isinstance(critic, QwenCritic):
         if critic.decoding != "expected":
             raise UsageError(
                 f"as_loss needs decoding='expected', got {critic.decoding!r}: a written answer has no gradient"
             )
-        return
+        if not getattr(critic.checkpoint.model, "is_quantized", False):
+            return
     advice = "take another critic, such as qinsight-mini"
     if not isinstance(critic, DifferentiableCritic):
         raise UsageError(f"as_loss needs a critic with a gradient, and {critic.name} has none: {advice}")
@@ -326,9 +330,12 @@ def require_gradient(critic: Critic) -> None:
     image = torch.rand(3, 14, 14, generator=generator).repeat_interleave(16, 1).repeat_interleave(16, 2)
     place = _place(critic, torch_module(critic))
     pixels = (0.1 + 0.8 * image + 0.02 * torch.rand(image.shape, generator=generator)).to(place).requires_grad_(True)
-    with torch.enable_grad():
-        score = critic.expected_scores([pixels]).sum()
-        gradient = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
+    try:
+        with torch.enable_grad():
+            score = critic.expected_scores([pixels]).sum()
+            gradient = torch.autograd.grad(score, pixels, allow_unused=True)[0] if score.requires_grad else None
+    except CriticError as error:
+        raise UsageError(f"as_loss needs a critic with a gradient: {error}") from error
     if gradient is None or not bool(gradient.any()):
         raise UsageError(f"as_loss needs a gradient, and that of {critic.name} is zero everywhere: {advice}")
 
