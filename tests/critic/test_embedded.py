@@ -83,3 +83,15 @@ def test_heavy_damage_is_named_with_reasons(
 def test_it_describes(mini: QwenCritic, photographs: list[NDArray[np.uint8]], as_tensor: AsTensor) -> None:
     (words,) = mini.describe([as_tensor(distort.apply(photographs[0], "noise_gaussian_RGB", 4))])
     assert "quality" in words and len(words) < 400
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.03)])
+def test_a_score_does_not_depend_on_batch_or_position(as_tensor: AsTensor, dtype: str, tolerance: float) -> None:
+    """Photographs of three sizes, one too large for a single view; in both orders, and alone."""
+    crops = [data.astronaut()[:224, :224], data.astronaut()[100:324, 50:274], data.coffee(), data.chelsea()[:224]]
+    images = [as_tensor(np.array(crop)) for crop in crops]
+    critic = create_critic("qinsight-mini", device="cpu", dtype=dtype)
+    together = [rating.mean for rating in critic.score(images) if isinstance(rating, Rating)]
+    turned = [rating.mean for rating in critic.score(images[::-1]) if isinstance(rating, Rating)][::-1]
+    alone = [rating.mean for image in images for rating in critic.score([image]) if isinstance(rating, Rating)]
+    assert together == pytest.approx(turned, abs=tolerance) and together == pytest.approx(alone, abs=tolerance)
