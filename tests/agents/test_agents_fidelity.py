@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.agents.agents_fakes import degradation, photograph
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from iqloop.agents.resize import enlarge, shrink
 from iqloop.agents.sanity import find_fault
 from iqloop.critic.verdicts import Degradation
 from iqloop.restorers.tool import Treatment
+from tests.agents.agents_fakes import degradation, photograph
 
 NAMES = ("astronaut", "coffee", "chelsea")
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import jsonschema
 import pytest
 import torch
-from tests.agents.agents_fakes import CLEAN, Clock, FakeCritic, FakeTool, Tools, World, degradation, photograph, psnr_critic, tool
 from torch import Tensor
 
 from iqloop.agents import Budget, Cache, Event, JudgeSettings, Outcome, RestoreSettings, restore
@@ -18,6 +17,18 @@ from iqloop.agents.stop import STOP_REASONS
 from iqloop.agents.trace import to_document, to_json, trace_schema, with_files, without_times
 from iqloop.critic.verdicts import Unparsed
 from iqloop.errors import ToolError, UsageError
+from tests.agents.agents_fakes import (
+    CLEAN,
+    Clock,
+    FakeCritic,
+    FakeTool,
+    Tools,
+    World,
+    degradation,
+    photograph,
+    psnr_critic,
+    tool,
+)
 
 UNREAD = Unparsed("blah", "no JSON")
 NOISY = degradation(noise=3.0)

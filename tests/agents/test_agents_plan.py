@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from tests.agents.agents_fakes import CLEAN, FakeCritic, Tools, degradation, tool
 
 from iqloop import agents
 from iqloop.agents.budget import Budget
@@ -20,6 +19,7 @@ from iqloop.agents.toolbox import choose_tools
 from iqloop.critic.verdicts import Degradation, Rating, Unparsed
 from iqloop.errors import UsageError
 from iqloop.restorers.tool import Treatment
+from tests.agents.agents_fakes import CLEAN, FakeCritic, Tools, degradation, tool
 
 BLUR: tuple[Treatment, ...] = ("blur",)
 DARKEN: tuple[Treatment, ...] = ("darken",)

@@ -183,7 +183,7 @@ def test_options_from_the_environment(photo: Path, critic: ScriptedCritic, monke
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_behind_standard_output_is_one_line() -> None:
-    with open("/dev/full", "wb") as full:  # noqa: PTH123
+    with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "iqloop", "tools", "--json"], stdout=full, stderr=subprocess.PIPE, check=False
         )

@@ -32,9 +32,7 @@ FINAL: frozenset[StopReason] = frozenset({"max-steps", "max-tool-calls", "max-cr
 """Reasons after which no upscaler is tried: there is nothing left to pay it or to judge it with."""
 
 
-def plan_for(
-    perceived: Degradation | None, settings: RestoreSettings, untouched: bool = True
-) -> tuple[Suspect, ...]:
+def plan_for(perceived: Degradation | None, settings: RestoreSettings, untouched: bool = True) -> tuple[Suspect, ...]:
     """What would be treated, in order, after a diagnosis; ``untouched`` while no step has been accepted yet."""
     if settings.plan is not None:
         suspects = suspect_all(perceived, settings.plan)
@@ -89,10 +87,7 @@ class Search:
         """Search; afterwards `best` and `journal` hold the result."""
         reason: StopReason
         try:
-            if self.settings.search == "none":
-                reason = self._perceive_only()
-            else:
-                reason = self._treat()
+            reason = self._perceive_only() if self.settings.search == "none" else self._treat()
         except OverBudget as over:
             reason = over.reason
         if self.scale > 1 and self.settings.search != "none":

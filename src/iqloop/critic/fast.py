@@ -1,7 +1,7 @@
 """Qwen2.5-VL's vision tower, faster on a CPU and equal to the stock forward.
 
-Three things cost more than they must in the stock code on a CPU. The patch embedding is a Conv3d whose kernel equals its
-stride, which is one matrix product; and it is shown every still image as two equal frames, of which one is enough when
+Three things cost more than they must in the stock code on a CPU. The patch embedding is a Conv3d whose kernel equals
+its stride, which is one matrix product; it is shown every still image as two equal frames, of which one is enough when
 the kernel's two slices are added. Window attention calls the attention kernel once per window; windows of equal length
 fit one batched call. `speed_up` swaps both on one model; nothing global is patched. Vision on other
 devices is left alone: there, flash or varlen kernels do better.

@@ -77,8 +77,8 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 800) -> Any:
     return make(
         vocab=model["vocab"],
         merges=merges,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",  # noqa: S106 (a token of the vocabulary)
+        pad_token="<|endoftext|>",  # noqa: S106
         unk_token=None,
         bos_token=None,
         additional_special_tokens=list(SPECIAL),

@@ -70,8 +70,8 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 def patchify(images: Tensor, frames: int = FRAMES) -> tuple[Tensor, Tensor]:
     """Equal-sized images ``(B, 3, H, W)`` in [0, 1], sides multiples of 28, as patches.
 
-    Returns ``(B * patches, 3 * frames * 14 * 14)`` and the grids ``(B, 3)`` of (frames, rows, columns). A still image is
-    shown to the model as `FRAMES` equal frames; ``frames`` 1 is for `iqloop.critic.fast`, which knows that.
+    Returns ``(B * patches, 3 * frames * 14 * 14)`` and the grids ``(B, 3)`` of (frames, rows, columns). A still image
+    is shown to the model as `FRAMES` equal frames; 1 is for `iqloop.critic.fast`, which knows that.
     """
     batch, channels, height, width = images.shape
     x = images - torch.tensor(MEAN, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)

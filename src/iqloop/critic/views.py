@@ -18,6 +18,7 @@ from torch import Tensor
 
 from iqloop.critic.pixels import UNIT, fitted_size, resize
 from iqloop.errors import CriticError
+
 GRID = 8
 """Native views start at multiples of this many pixels: JPEG's blocks start at the file's corner, and keep one phase."""
 

@@ -2,9 +2,9 @@
 
     python -m iqloop.recipes.demo FOLDER
 
-writes ``original.png``, ``degraded.png``, ``restored.png``, ``before-after.png`` and ``trace.json`` to FOLDER and prints
-the diagnosis, every step and the gain. The photograph is scikit-image's astronaut (NASA, public domain); nothing of it
-was used in training.
+writes ``original.png``, ``degraded.png``, ``restored.png``, ``before-after.png`` and ``trace.json`` to FOLDER and
+prints the diagnosis, every step and the gain. The photograph is scikit-image's astronaut (NASA, public domain); nothing
+of it was used in training.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def talk(command: Command) -> Command:
 
 
 def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Command], Command]:
-    """``--critic --device --dtype --seed --critic-option`` (and ``--batch-size``, ``--decode``, ``--samples``): ``choice``."""
+    """``--critic --device --dtype --seed --critic-option`` (``--batch-size --decode --samples``), as ``choice``."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)

@@ -52,10 +52,7 @@ def richardson_lucy(image: Array, rounds: int = 15) -> Array:
     margin = len(line)
     kernel = (line @ line.T).astype(np.float32)
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
-    planes = [
-        deconvolve(padded[..., channel], kernel, num_iter=rounds)
-        for channel in range(3)
-    ]
+    planes = [deconvolve(padded[..., channel], kernel, num_iter=rounds) for channel in range(3)]
     return np.asarray(np.stack(planes, axis=-1)[margin:-margin, margin:-margin], np.float32)
 
 

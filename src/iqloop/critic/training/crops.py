@@ -29,7 +29,7 @@ Bytes = NDArray[np.uint8]
 RATED_SHARE = 0.12
 """Fraction of a batch that are photographs with a human score (when there are any)."""
 RECODED_SHARE = 0.25
-"""Fraction of images that are saved as a good JPEG (quality 88 to 97) afterwards: as files in the wild are, and harmless."""
+"""Fraction of images that are saved as a good JPEG (quality 88 to 97) afterwards, as files in the wild are."""
 EXPOSED_SHARE = 0.4
 """Fraction of images whose exposure is changed before anything else."""
 ALIGNED_SHARE = 0.75
@@ -80,7 +80,10 @@ def load_photographs(folder: Path, pattern: str = "*") -> list[Bytes]:
 
 
 def load_rated(table: Path, fold: int | None = None, folds: int = 5) -> list[tuple[Bytes, float]]:
-    """Photographs with their mean opinion in [1, 5] (columns ``file``, ``mos_1_5``), without every ``folds``-th from ``fold``."""
+    """Photographs with their mean opinion in [1, 5] (columns ``file``, ``mos_1_5``).
+
+    Every ``folds``-th row from ``fold`` on is left out.
+    """
     with table.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     if not rows or not {"file", "mos_1_5"} <= rows[0].keys():

@@ -1,7 +1,7 @@
 """What people would say of a synthetic distortion: a mean opinion score in [1, 5] per function and severity.
 
-Source: KADID-10k's mean human score per distortion type and level (Lin et al., QoMEX 2019), read off at the parameter of
-DQ-495K's function. KADID has Gaussian, lens and motion blur, JPEG and JPEG 2000, white, impulse and multiplicative
+Source: KADID-10k's mean human score per distortion type and level (Lin et al., QoMEX 2019), read off at the parameter
+of DQ-495K's function. KADID has Gaussian, lens and motion blur, JPEG and JPEG 2000, white, impulse and multiplicative
 noise, jitter and darkening, with parameters that partly end before DQ-495K's: beyond them the curve is continued by
 hand, falling and above 1. Functions that KADID lacks (YCrCb, correlated and Poisson noise, glass and zoom blur) are set
 by hand between their relatives. So the scale is people's, the interpolation ours; no image of KADID was used.

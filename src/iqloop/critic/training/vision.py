@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ class VisionSettings:
     steps: int = 3400
     small_share: float = 0.45
     """Fraction of the steps on small crops."""
-    small: Plan = Plan(side=112, count=128)
-    large: Plan = Plan(side=224, count=32)
+    small: Plan = field(default_factory=lambda: Plan(side=112, count=128))
+    large: Plan = field(default_factory=lambda: Plan(side=224, count=32))
     rate: float = 5e-3
     """Peak rate of matrices, by Muon with AdamW-like update size."""
     embed_rate: float = 5e-4
@@ -79,8 +79,8 @@ def loss_of(outputs: Sequence[Tensor], labels: Sequence[Label]) -> Tensor:
     """Cross-entropies of what is known of each crop plus the squared error of the score."""
     classes, functions, severities, scores = outputs
     total = scores.new_zeros(())
-    for logits, field, weight in ((classes, "distortion_class", 1.0), (functions, "function", 0.5)):
-        total = total + weight * _known(logits, [getattr(label, field) for label in labels])
+    for logits, name, weight in ((classes, "distortion_class", 1.0), (functions, "function", 0.5)):
+        total = total + weight * _known(logits, [getattr(label, name) for label in labels])
     total = total + _known(severities, [None if x.severity is None else x.severity - 1 for x in labels])
     target = torch.tensor([label.score for label in labels], device=scores.device)
     return total + 0.5 * F.mse_loss(3 + scores[:, 0], target)

@@ -2,7 +2,8 @@
 
 Every crop is asked all questions at once: the prompt up to the image's last token is shared, each question with its
 answer is a branch behind it, and a tree mask keeps branches apart. That is exactly the loss of separate sequences, with
-one image encoding and one shared prefix. Answers come from `iqloop.critic.training.reasoning`; the loss is on them only.
+one image encoding and one shared prefix. Answers come from `iqloop.critic.training.reasoning`; the loss is on them
+only.
 """
 
 from __future__ import annotations
