@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,16 +51,21 @@ class Row:
     """The same with four times the images."""
 
 
-def modes(critic: QwenCritic) -> dict[str, Callable[[Sequence[Tensor]], object]]:
-    """What is measured, by name; each takes images ``(3, H, W)`` in [0, 1]."""
+def modes(critic: QwenCritic, only: Sequence[str] | None = None) -> dict[str, Callable[[Sequence[Tensor]], object]]:
+    """What is measured, by name (``only`` some); each takes images ``(3, H, W)`` in [0, 1]."""
     reason, both = replace(critic, decoding="reason"), replace(critic, decoding="reason+expected")
     drawn = replace(critic, decoding="reason", samples=4)
+
+    def read_out(images: Sequence[Tensor]) -> object:
+        return critic.ask(images, ["score", "perceive"], written=False)
+
+    def three(images: Sequence[Tensor]) -> object:
+        return critic.ask(images, ["score", "perceive", "describe"], written=False)
 
     def one_by_one(ask: Callable[[Sequence[Tensor]], object]) -> Callable[[Sequence[Tensor]], object]:
         return lambda images: [ask([image]) for image in images]
 
     found: dict[str, Callable[[Sequence[Tensor]], object]] = {
-        PLAIN: plain_loop(critic),
         "expected, one by one": one_by_one(critic.score),
         BASELINE: critic.score,
         "reason, one by one": one_by_one(reason.score),
@@ -69,14 +75,13 @@ def modes(critic: QwenCritic) -> dict[str, Callable[[Sequence[Tensor]], object]]
     }
     if "perceive" in critic.capabilities:
         found["degradation written, batched"] = critic.perceive
-        found["score and degradation read out, batched"] = lambda images: critic.ask(
-            images, ["score", "perceive"], written=False
-        )
+        found["score and degradation read out, batched"] = read_out
         if "describe" in critic.capabilities:
-            found["three questions, batched"] = lambda images: critic.ask(
-                images, ["score", "perceive", "describe"], written=False
-            )
-    return found
+            found["three questions, one by one"] = one_by_one(three)
+            found["three questions, batched"] = three
+    if only is None or PLAIN in only:
+        found = {PLAIN: plain_loop(critic), **found}
+    return {name: ask for name, ask in found.items() if only is None or name in only}
 
 
 def plain_loop(critic: QwenCritic) -> Callable[[Sequence[Tensor]], list[str]]:
@@ -233,8 +238,6 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def _measure_own_peak() -> None:
     """The child's work: a task on standard input, its peak on standard output."""
-    import resource
-
     import torch
 
     from iqloop.recipes.options import CriticChoice
@@ -242,14 +245,24 @@ def _measure_own_peak() -> None:
     task = json.load(sys.stdin)
     choice = CriticChoice(**{**task["choice"], "more": tuple(task["choice"]["more"])})
     critic = load(choice)
-    ask = modes(critic)[task["mode"]]
+    ask = modes(critic, [task["mode"]])[task["mode"]]
     ask(test_images(task["side"], task["count"]))
-    if critic.checkpoint.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kibibytes elsewhere
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    sys.stdout.write(json.dumps({"peak_mb": peak}))
+    on_gpu = critic.checkpoint.device.type == "cuda"
+    sys.stdout.write(json.dumps({"peak_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else _peak_resident()}))
+
+
+def _peak_resident() -> float:
+    """Peak resident set of this process in MB."""
+    import resource
+
+    # Linux counts in getrusage what the parent held when it forked; the status file counts this program alone.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kibibytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 if __name__ == "__main__":
