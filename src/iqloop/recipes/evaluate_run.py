@@ -1,0 +1,139 @@
+"""The folder of one evaluation: its configuration, every answer as it comes, figures and plots; it can be resumed.
+
+config.json         what was asked of whom, on which data, with which versions, on which machine
+predictions.jsonl   one line per question, flushed: ``key`` and what was answered
+summary.json        the figures
+*.png               the plots
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from iqloop.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from iqloop.critic.protocol import Critic
+
+ABOUT = "about"
+"""The part of a configuration that may differ when a run is resumed: machine and versions."""
+
+
+class Run:
+    """One evaluation under way. Without a folder nothing is written and nothing can be resumed."""
+
+    def __init__(self, folder: Path | None, config: Mapping[str, Any], resume: bool = False) -> None:
+        """Open the folder.
+
+        Args:
+            folder: where to write; made if it is not there.
+            config: what decides the answers, as JSON types; machine and versions are added under `ABOUT`.
+            resume: take over the answers that are there already.
+
+        Raises `UsageError` when the folder holds a run and ``resume`` was not asked for, when there is nothing that
+        could be resumed, and when the run there was asked something else.
+        """
+        self.folder = folder
+        self.finished: dict[str, dict[str, Any]] = {}
+        """What is answered, by key: the fields of its line."""
+        self._file: TextIO | None = None
+        asked: dict[str, Any] = json.loads(json.dumps({**config, ABOUT: about()}))
+        if folder is None:
+            if resume:
+                raise UsageError("nothing to resume: --resume goes with -o FOLDER, the folder of the interrupted run")
+            return
+        lines, saved = folder / "predictions.jsonl", folder / "config.json"
+        if saved.exists():
+            if not resume:
+                raise UsageError(f"{folder} holds a run already: add --resume to go on with it, or name another folder")
+            _check_same(json.loads(saved.read_text()), asked, folder)
+            self.finished = _recover(lines)
+        elif folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} holds other files: name an empty or a new folder")
+        else:
+            from iqloop.io import write_bytes_atomic
+
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomic(saved, json.dumps(asked, indent=2).encode())
+        self._file = lines.open("a")
+
+    def keep(self, key: str, **fields: Any) -> None:
+        """Remember an answer; on disk before this returns."""
+        self.finished[key] = fields
+        if self._file is not None:
+            self._file.write(json.dumps({"key": key, **fields}, allow_nan=False) + "\n")
+            self._file.flush()
+
+    def finish(self, summary: Mapping[str, Any], plots: Mapping[str, Figure] | None = None) -> None:
+        """Write the figures, and each plot under its name."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.folder is None:
+            return
+        from iqloop.io import write_bytes_atomic
+
+        text = json.dumps(summary, indent=2, allow_nan=False)
+        write_bytes_atomic(self.folder / "summary.json", text.encode(), overwrite=True)
+        for name, figure in (plots or {}).items():
+            figure.savefig(self.folder / f"{name}.png", dpi=150)
+
+
+def identity(critic: Critic) -> dict[str, Any]:
+    """What of a critic decides its answers."""
+    fields = {"name": critic.name, "version": critic.version}
+    seed = getattr(critic, "seed", None)
+    return fields if seed is None else {**fields, "seed": seed}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, to tell one table from another; raises `UsageError` for one that cannot be read."""
+    import hashlib
+
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def about() -> dict[str, Any]:
+    """Machine and versions."""
+    from iqloop.recipes.doctor import version_of
+
+    packages = ("iqloop", "torch", "transformers", "numpy", "scipy", "pillow")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": {name: version_of(name) for name in packages},
+    }
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    differing = sorted(key for key in before.keys() | now.keys() if key != ABOUT and before.get(key) != now.get(key))
+    if differing:
+        shown = ", ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in differing)
+        raise UsageError(f"{folder} holds a run of something else ({shown}): name another folder")
+
+
+def _recover(lines: Path) -> dict[str, dict[str, Any]]:
+    """The answers of an interrupted run; a last line that was cut off is dropped from the file as well."""
+    if not lines.exists():
+        return {}
+    finished: dict[str, dict[str, Any]] = {}
+    text = lines.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    for line in whole.splitlines():
+        fields = json.loads(line)
+        finished[fields.pop("key")] = fields
+    if whole != text:
+        with lines.open("r+b") as handle:
+            handle.truncate(len(whole))
+    return finished
