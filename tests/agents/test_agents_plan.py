@@ -11,7 +11,7 @@ import torch
 from iqloop import agents
 from iqloop.agents.budget import Budget
 from iqloop.agents.diagnosis import Suspect, diagnose, null_probability, severity_of, total_severity
-from iqloop.agents.judge import JudgeSettings, scaled_gain, thurstone
+from iqloop.agents.judge import JudgeSettings, scaled_gain
 from iqloop.agents.plan import default_stages, make_plan, order_prior
 from iqloop.agents.ranking import rank_by_score, rank_ratings
 from iqloop.agents.settings import RestoreSettings
@@ -98,13 +98,6 @@ def test_an_infinite_limit_is_none() -> None:
 
 def test_lists_are_accepted_for_names() -> None:
     assert RestoreSettings(plan=["noise"]).plan == ("noise",)  # type: ignore[arg-type]
-
-
-def test_thurstone() -> None:
-    assert thurstone(Rating(4, 0.5), Rating(3, 0.5)).probability == pytest.approx(0.921, abs=1e-3)
-    assert thurstone(Rating(4, 0.5), Rating(3, 0.5), lower_better=True).choice == "B"
-    assert thurstone(Rating(3, 0), Rating(3, 0)).choice == "similar"
-    assert thurstone(Rating(4, 0), Rating(3, 0)).probability == 1
 
 
 def test_gain_is_scaled_to_the_range() -> None:

@@ -16,7 +16,7 @@ from iqloop.critic import context as contexts
 from iqloop.critic.branches import Tree, branch_log_probs, tree_logits
 from iqloop.critic.checkpoint import Checkpoint, CheckpointSource, load
 from iqloop.critic.context import see, tokens_of
-from iqloop.critic.engine import QwenCritic, Sitting, thurstone
+from iqloop.critic.engine import QwenCritic, Sitting
 from iqloop.critic.expected import expected_rating
 from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1, VISUALQUALITY_R1_DIRECT
@@ -512,16 +512,6 @@ def test_another_checkpoint_compares_given_a_reference(checkpoint: Checkpoint, i
             given = critic.compare(images[:1], images[1:2], images[2:])[0]
             assert isinstance(given, Preference) and given.method == "comparison"
     assert len(made) == 1
-
-
-def test_thurstone() -> None:
-    verdicts = thurstone([Rating(3.0, 0.5), Rating(3.0, 1.0)], [Rating(2.0, 0.5), Rating(3.0, 1.0)], "m")
-    first, second = verdicts
-    assert isinstance(first, Preference) and isinstance(second, Preference)
-    assert first.choice == "A" and first.probability == pytest.approx(0.9214, abs=1e-3)  # Phi(1 / sqrt(0.5))
-    assert second.choice == "similar" and second.probability == pytest.approx(0.5)
-    assert first.method == "thurstone"
-    assert isinstance(thurstone([Unparsed("x", "y")], [Rating(1, 0)], "m")[0], Unparsed)
 
 
 def test_asking_for_an_untrained_task_is_refused(tiny_folder: Path) -> None:

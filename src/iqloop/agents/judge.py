@@ -26,7 +26,8 @@ from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, null_probability, severity
 from iqloop.agents.fidelity import Fidelity, measure_fidelity
 from iqloop.agents.questions import Questions
 from iqloop.agents.resize import shrink
-from iqloop.critic.verdicts import Choice, Degradation, Preference, Rating, Unparsed
+from iqloop.critic.thurstone import prefer
+from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
 from iqloop.errors import UsageError
 from iqloop.restorers.tool import Treatment
 
@@ -138,22 +139,6 @@ class Baseline:
     """The input's diagnosis; None when the critic cannot perceive."""
     clean_counts: bool = True
     """False when the user ordered the plan: then the judge does not refuse because the input looks clean."""
-
-
-def thurstone(a: Rating, b: Rating, lower_better: bool = False) -> Preference:
-    """Probability that ``a`` is better than ``b`` from their means and deviations (Thurstone 1927, independent
-    normals).
-
-    With both deviations 0 it is 1, 0.5 or 0.
-    """
-    difference = b.mean - a.mean if lower_better else a.mean - b.mean
-    spread = math.hypot(a.std, b.std)
-    if spread == 0:
-        probability = 0.5 + 0.5 * ((difference > 0) - (difference < 0))
-    else:
-        probability = 0.5 * (1 + math.erf(difference / spread / math.sqrt(2)))
-    choice: Choice = "A" if probability > 0.5 else "B" if probability < 0.5 else "similar"
-    return Preference(choice, probability, method="thurstone", provenance=a.provenance)
 
 
 def scaled_gain(min_gain: float, score_range: tuple[float, float]) -> float:
@@ -289,4 +274,4 @@ def _prefer(
         if isinstance(rating, Unparsed):
             return rating
     assert isinstance(new, Rating) and isinstance(old, Rating)
-    return thurstone(new, old, questions.critic.lower_better)
+    return prefer(new, old, questions.critic.lower_better, similar_band=0)

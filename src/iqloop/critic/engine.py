@@ -34,6 +34,7 @@ from iqloop.critic.inputs import question
 from iqloop.critic.prompts import Prompt, TaskName
 from iqloop.critic.protocol import Capability
 from iqloop.critic.reason import Draw, Written, write, write_parsed
+from iqloop.critic.thurstone import by_ratings
 from iqloop.critic.verdicts import (
     CLASSES,
     SEVERITIES,
@@ -53,9 +54,6 @@ T = TypeVar("T")
 
 Question = Literal["score", "perceive", "describe"]
 """What `QwenCritic.ask` answers about one image."""
-
-SIMILAR_BAND = 0.1
-"""Two ratings whose Thurstone probability is this near to one half are called similar."""
 
 _LABELS = [(kind, word) for kind in CLASSES if kind != "null" for word in SEVERITIES]
 _LABEL_BRANCHES = [f'{kind}", "severity": "{word}"' for kind, word in _LABELS] + ['null", "severity": "null"']
@@ -372,15 +370,15 @@ class QwenCritic:
         if reference is not None and task not in self.checkpoint.tasks and "compare" in self.checkpoint.tasks:
             task, reference = "compare", None
         if task not in self.checkpoint.tasks:
-            return self._thurstone(a, b)
+            return self._by_score(a, b)
         rows = list(zip(a, b, strict=True)) if reference is None else list(zip(reference, a, b, strict=True))
         with torch.no_grad():
             return self._compare(rows, self._prompt(task))
 
-    def _thurstone(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Preference | Unparsed]:
+    def _by_score(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Preference | Unparsed]:
         distinct = {id(image): image for image in (*a, *b)}
         ratings = dict(zip(distinct, self.score(list(distinct.values())), strict=True))
-        return thurstone([ratings[id(image)] for image in a], [ratings[id(image)] for image in b], self.name)
+        return by_ratings([ratings[id(image)] for image in a], [ratings[id(image)] for image in b])
 
     def _compare(self, rows: Sequence[tuple[Tensor, ...]], prompt: Prompt) -> list[Preference | Unparsed]:
         made = Provenance(self.name, prompt.version, "reason")
@@ -439,26 +437,6 @@ class _Said:
     """``(21,)`` log-probability of each (class, severity), normalised over the 21."""
     degradation: Written[answers.ParsedDegradation] | None = None
     description: str | None = None
-
-
-def thurstone(
-    a: Sequence[Rating | Unparsed], b: Sequence[Rating | Unparsed], model: str
-) -> list[Preference | Unparsed]:
-    """Preferences from ratings: P(A better) = Phi((mu_A - mu_B) / sqrt(sigma_A^2 + sigma_B^2)).
-
-    Thurstone 1927, case III.
-    """
-    preferences: list[Preference | Unparsed] = []
-    for x, y in zip(a, b, strict=True):
-        if isinstance(x, Unparsed) or isinstance(y, Unparsed):
-            preferences.append(x if isinstance(x, Unparsed) else y)  # type: ignore[arg-type]
-            continue
-        spread = math.sqrt(x.std**2 + y.std**2 + 1e-6)
-        p = 0.5 * (1 + math.erf((x.mean - y.mean) / spread / math.sqrt(2)))
-        choice: Choice = "similar" if abs(p - 0.5) < SIMILAR_BAND else ("A" if p > 0.5 else "B")
-        made = replace(x.provenance, model=model)
-        preferences.append(Preference(choice, p, method="thurstone", provenance=made))
-    return preferences
 
 
 def _per_view(

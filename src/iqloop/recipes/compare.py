@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 def compare_images(a: Tensor, b: Tensor, critic: Critic, reference: Tensor | None = None) -> Preference:
     """Which of two images ``(3, H, W)`` in [0, 1] is better, in both orders; ``reference`` is their degraded input.
 
+    A critic that cannot compare answers by its two scores.
+
     Raises `iqloop.errors.CriticError` when the answer could not be read.
     """
+    from iqloop.critic.thurstone import by_ratings
     from iqloop.critic.verdicts import Unparsed
     from iqloop.errors import CriticError
 
-    found = critic.compare([a], [b], None if reference is None else [reference])[0]
+    if "compare" in critic.capabilities:
+        found = critic.compare([a], [b], None if reference is None else [reference])[0]
+    else:
+        found = by_ratings(critic.score([a]), critic.score([b]), critic.lower_better)[0]
     if isinstance(found, Unparsed):
         raise CriticError(f"the critic's answer could not be read: {found.reason}")
     return found
@@ -71,7 +77,7 @@ def command(a: str, b: str, reference: str | None, choice: options.CriticChoice,
             console.fail(source.shown, error)
     if console.failed:
         return failures.SOME_FAILED
-    critic = load_critic(choice, needs=("compare",))
+    critic = load_critic(choice)
     try:
         found = compare_images(images[0], images[1], critic, *images[2:])
     except Exception as error:
