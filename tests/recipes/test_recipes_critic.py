@@ -88,6 +88,14 @@ def test_the_critic_comes_from_the_environment(photo: Path, monkeypatch: pytest.
     assert result.exit_code == 2 and "nobody" in result.stderr
 
 
+def test_a_critic_that_cannot_compare_answers_by_its_scores(folder: Path, critic: ScriptedCritic) -> None:
+    (row,) = lines(run("compare", "in/noisy.png", "in/sub/clean.png", "--json"))
+    assert row["preference"] == "B" and row["method"] == "thurstone" and row["probability"] < 0.1
+    critic.lower_better = True
+    (row,) = lines(run("compare", "in/noisy.png", "in/sub/clean.png", "--json"))
+    assert row["preference"] == "A" and row["probability"] > 0.9
+
+
 def test_describe(folder: Path, critic: ScriptedCritic) -> None:
     critic.capabilities = frozenset({"score", "describe"})
     rows = lines(run("describe", folder, "--json"))
