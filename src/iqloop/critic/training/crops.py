@@ -114,10 +114,11 @@ class Crops(IterableDataset[Batch]):
         plans: Sequence[Plan],
         seed: int,
         start: int = 0,
+        rated_share: float = RATED_SHARE,
     ) -> None:
         super().__init__()
         self.photographs, self.rated, self.plans = photographs, rated, plans
-        self.seed, self.start = seed, start
+        self.seed, self.start, self.rated_share = seed, start, rated_share
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(0)
@@ -136,7 +137,7 @@ class Crops(IterableDataset[Batch]):
         return Batch(pixels, tuple(label for _, label in rows))
 
     def _row(self, side: int, rng: np.random.Generator) -> tuple[Bytes, Label]:
-        if self.rated and rng.random() < RATED_SHARE:
+        if self.rated and rng.random() < self.rated_share:
             image, score = self.rated[int(rng.integers(len(self.rated)))]
             return flip(cut(image, side, rng), rng), Label(None, None, None, score)
         return distorted(self.photographs[int(rng.integers(len(self.photographs)))], side, rng)
