@@ -52,7 +52,7 @@ class WarmstartSettings:
     weight_decay: float = 0.02
     warmup: float = 0.05
     rated_share: float = 0.3
-    """Fraction of the crops that are photographs with a human score. More than the vision stage's, whose own read-out of
+    """Fraction of the crops that are photographs with a human score. More than in the vision stage, whose read-out of
     the score agreed better with people (SRCC 0.50) than the answers that 12 % had taught (0.44)."""
     seed: int = 0
     save_every: int = 150
