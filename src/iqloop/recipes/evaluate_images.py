@@ -1,0 +1,71 @@
+"""The images that a label file names: below one folder, and looked for before the first question is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from iqloop.errors import UsageError
+from iqloop.recipes.inputs import Input
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def where(command: Command) -> Command:
+    """``--images --skip-missing``."""
+    root = click.option(
+        "--images",
+        type=click.Path(path_type=Path),
+        metavar="ROOT",
+        help="Folder that the names start from.  [default: that of the table, or the one above]",
+    )
+    skip = click.option("--skip-missing", is_flag=True, help="Leave out images that are not there, and count them.")
+    return root(skip(command))
+
+
+def root_of(table: Path, names: Iterable[str], images: Path | None = None) -> Path:
+    """The folder that the names start from.
+
+    It is the same for all names. Without ``images`` it is the table's folder, or the one above if the first name that
+    is in either of them is there.
+
+    Raises `UsageError` for a folder that is not there.
+    """
+    if images is not None:
+        if not images.is_dir():
+            raise UsageError(f"--images {images}: expected a folder")
+        return images
+    beside, above = table.parent, table.parent / ".."
+    for name in names:
+        for root in (beside, above):
+            if (root / name).is_file():
+                return beside if root is beside else table.absolute().parent.parent
+    return beside
+
+
+def locate(
+    table: Path, names: Iterable[str], images: Path | None = None, skip_missing: bool = False
+) -> tuple[dict[str, Input], list[str]]:
+    """Each named image once, in the order of the names, and the names whose file is missing.
+
+    Args:
+        table: what names them.
+        names: relative paths, any number of times.
+        images: the folder that they start from; None finds it as `root_of` does.
+        skip_missing: leave missing images out instead of refusing.
+
+    Raises `UsageError` naming the first missing image, and when all are missing.
+    """
+    distinct = list(dict.fromkeys(names))
+    root = root_of(table, distinct, images)
+    missing = [name for name in distinct if not (root / name).is_file()]
+    if missing and (not skip_missing or len(missing) == len(distinct)):
+        more = "" if len(missing) == 1 else f" and {len(missing) - 1} more of its {len(distinct)} images are missing"
+        mend = "say with --images where they are" + ("" if skip_missing else ", or leave them out with --skip-missing")
+        raise UsageError(f"{root / missing[0]}: no such file, which {table} names{more}: {mend}")
+    gone = set(missing)
+    found = {name: Input(str(root / name), root / name, Path(name), root) for name in distinct if name not in gone}
+    return found, missing
