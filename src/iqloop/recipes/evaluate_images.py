@@ -46,14 +46,14 @@ def root_of(table: Path, names: Iterable[str], images: Path | None = None) -> Pa
     return beside
 
 
-def locate(
-    table: Path, names: Iterable[str], images: Path | None = None, skip_missing: bool = False
-) -> tuple[dict[str, Input], list[str]]:
-    """Each named image once, in the order of the names, and the names whose file is missing.
+def found(
+    names: Iterable[str], table: Path, images: Path | None = None, skip_missing: bool = False
+) -> tuple[dict[str, Input], int]:
+    """Each named image once, in the order of the names, and how many of them are missing.
 
     Args:
-        table: what names them.
         names: relative paths, any number of times.
+        table: what names them.
         images: the folder that they start from; None finds it as `root_of` does.
         skip_missing: leave missing images out instead of refusing.
 
@@ -63,9 +63,9 @@ def locate(
     root = root_of(table, distinct, images)
     missing = [name for name in distinct if not (root / name).is_file()]
     if missing and (not skip_missing or len(missing) == len(distinct)):
-        more = "" if len(missing) == 1 else f" and {len(missing) - 1} more of its {len(distinct)} images are missing"
+        more = "" if len(missing) == 1 else f" ({len(missing)} of its {len(distinct)} images are missing)"
         mend = "say with --images where they are" + ("" if skip_missing else ", or leave them out with --skip-missing")
         raise UsageError(f"{root / missing[0]}: no such file, which {table} names{more}: {mend}")
     gone = set(missing)
-    found = {name: Input(str(root / name), root / name, Path(name), root) for name in distinct if name not in gone}
-    return found, missing
+    there = {name: Input(str(root / name), root / name, Path(name), root) for name in distinct if name not in gone}
+    return there, len(missing)
