@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqloop.critic import known
+from iqloop.recipes.help_page import FIELDS
 
 from .helpers import ScriptedCritic, lines, run
 
@@ -19,8 +20,7 @@ def test_score_fields(photo: Path, critic: ScriptedCritic) -> None:
     result = run("score", photo, "--json")
     assert result.exit_code == 0 and result.stderr == ""
     (row,) = lines(result)
-    assert list(row)[:6] == ["path", "score", "std", "metric", "lower_better", "range"]
-    assert list(row)[6:] == ["digit_mass", "unparsed", "answers"]
+    assert tuple(row) == FIELDS["score"]
     assert row["path"] == "photo.png" and row["metric"] == "scripted" and row["range"] == [1.0, 5.0]
 
 
@@ -100,6 +100,7 @@ def test_describe(folder: Path, critic: ScriptedCritic) -> None:
     critic.capabilities = frozenset({"score", "describe"})
     rows = lines(run("describe", folder, "--json"))
     assert rows[0] == {"path": "in/noisy.png", "description": "a photograph"} and len(rows) == 2
+    assert tuple(rows[0]) == FIELDS["describe"]
     assert run("describe", folder).stdout.splitlines()[1] == "in/noisy.png\ta photograph"
     critic.capabilities = frozenset({"score"})
     result = run("describe", folder)
@@ -192,7 +193,7 @@ def test_unparsed_answers_are_failures(photo: Path, critic: ScriptedCritic) -> N
 
 def test_perceive_fields(photo: Path, critic: ScriptedCritic) -> None:
     (row,) = lines(run("perceive", photo, "--json"))
-    assert list(row) == ["path", "distortion_class", "severity", "probabilities", "reasoning", "unparsed"]
+    assert tuple(row) == FIELDS["perceive"]
     assert (row["distortion_class"], row["severity"], row["probabilities"]["noise"]) == ("noise", "obvious", 1.0)
     critic.kind = "null"
     (row,) = lines(run("perceive", photo, "--json"))
@@ -205,8 +206,7 @@ def test_compare_fields(folder: Path, critic: ScriptedCritic) -> None:
     result = run("compare", "in/noisy.png", "in/sub/clean.png", "--reference", "in/noisy.png", "--json")
     assert result.exit_code == 0
     (row,) = lines(result)
-    assert list(row)[:5] == ["a", "b", "preference", "probability", "reasoning"]
-    assert list(row)[5:] == ["method", "position_bias", "unparsed"]
+    assert tuple(row) == FIELDS["compare"]
     assert row["preference"] == "B" and row["probability"] < 0.5
     assert "B is better" in run("compare", "in/noisy.png", "in/sub/clean.png").stdout
 
@@ -219,7 +219,7 @@ def test_compare_names_a_bad_file(photo: Path, critic: ScriptedCritic) -> None:
 
 def test_rank_fields_and_top(folder: Path, critic: ScriptedCritic) -> None:
     rows = lines(run("rank", folder, "--json"))
-    assert [list(row) for row in rows] == [["path", "rank", "strength", "error"]] * 2
+    assert [tuple(row) for row in rows] == [FIELDS["rank"]] * 2
     assert [(row["path"], row["rank"]) for row in rows] == [("in/sub/clean.png", 1), ("in/noisy.png", 2)]
     assert len(lines(run("rank", folder, "--json", "--top", 1))) == 1
     critic.lower_better = True

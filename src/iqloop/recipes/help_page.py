@@ -6,6 +6,46 @@ from collections.abc import Iterator
 
 import click
 
+FIELDS: dict[str, tuple[str, ...]] = {
+    "score": (
+        *("path", "score", "std", "metric", "lower_better", "range"),
+        *("digit_mass", "unparsed", "answers"),
+    ),
+    "perceive": ("path", "distortion_class", "severity", "probabilities", "reasoning", "unparsed"),
+    "describe": ("path", "description"),
+    "compare": (
+        *("a", "b", "preference", "probability", "reasoning"),
+        *("method", "position_bias", "unparsed"),
+    ),
+    "rank": ("path", "rank", "strength", "error"),
+    "apply": ("input", "output", "tool", "seconds"),
+    "restore": (
+        *("input", "output", "steps", "stop_reason", "score_before", "score_after"),
+        *("calls", "critic_calls", "seconds"),
+    ),
+}
+"""The fields of a line of ``--json``, by command; tested against what the commands print."""
+
+_MEANING = """## Exit codes
+
+0 done; 1 some files failed, each named on standard error; 2 wrong usage or a missing prerequisite, with what mends it;
+3 no file improved (`restore`: each output is a byte copy of its input); 130 interrupted.
+
+## Lines of `--json`
+
+One JSON object a line on standard output, nothing else there; a file that failed is `{"path", "error"}`. An unknown or
+infinite number is `null`.
+
+| command | fields |
+|---|---|
+"""
+_EXPLAINED = """
+`std`: deviation of the critic's own distribution, or of its drawn answers. `digit_mass`: probability of any
+digit of the range where the rating was read out; low means a guess. `unparsed`: answers on the way that could
+not be read. `answers`: every answer that was written. `preference`: `A`, `B` or `similar`; `probability`: that
+A is better, ties split; `method`: `comparison` (both orders were asked) or `thurstone` (from two scores);
+`position_bias`: mean probability of the image shown first, less one half."""
+
 WIDTH = 100
 """Columns of the help texts, whatever the terminal."""
 
@@ -14,7 +54,9 @@ def help_page() -> str:
     """The page as Markdown."""
     from iqloop.recipes.cli import cli
 
+    rows = "\n".join(f"| {name} | {', '.join(fields)} |" for name, fields in FIELDS.items())
     parts = ["# The command line", "Made by `python -m iqloop.recipes.help_page`; do not edit."]
+    parts.append(_MEANING + rows + "\n" + _EXPLAINED)
     for path, command in _walk("iqloop", cli):
         context = click.Context(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
         context.help_option_names = ["-h", "--help"]
