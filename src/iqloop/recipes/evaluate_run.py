@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
 
 from iqloop.errors import UsageError
 
@@ -22,8 +24,24 @@ if TYPE_CHECKING:
 
     from iqloop.critic.protocol import Critic
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 ABOUT = "about"
 """The part of a configuration that may differ when a run is resumed: machine and versions."""
+
+
+def kept(command: Command) -> Command:
+    """``--output --resume``, handed over as ``out`` and ``resume``."""
+    out = click.option(
+        "-o",
+        "--output",
+        "out",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Keep answers, configuration, figures and plots here.",
+    )
+    resume = click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder of -o.")
+    return out(resume(command))
 
 
 class Run:
@@ -50,10 +68,12 @@ class Run:
                 raise UsageError("nothing to resume: --resume goes with -o FOLDER, the folder of the interrupted run")
             return
         lines, saved = folder / "predictions.jsonl", folder / "config.json"
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file: expected a folder after -o")
         if saved.exists():
             if not resume:
                 raise UsageError(f"{folder} holds a run already: add --resume to go on with it, or name another folder")
-            _check_same(json.loads(saved.read_text()), asked, folder)
+            _check_same(_read_config(saved), asked, folder)
             self.finished = _recover(lines)
         elif folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} holds other files: name an empty or a new folder")
@@ -88,9 +108,9 @@ class Run:
 
 def identity(critic: Critic) -> dict[str, Any]:
     """What of a critic decides its answers."""
-    fields = {"name": critic.name, "version": critic.version}
-    seed = getattr(critic, "seed", None)
-    return fields if seed is None else {**fields, "seed": seed}
+    manner = {name: getattr(critic, name, None) for name in ("decoding", "seed")}
+    told = {name: value for name, value in manner.items() if value is not None}
+    return {"name": critic.name, "version": critic.version, **told}
 
 
 def digest(path: Path) -> str:
@@ -107,13 +127,21 @@ def about() -> dict[str, Any]:
     """Machine and versions."""
     from iqloop.recipes.doctor import version_of
 
-    packages = ("iqloop", "torch", "transformers", "numpy", "scipy", "pillow")
+    packages = ("iqloop", "torch", "transformers", "numpy", "scipy", "pillow", "matplotlib")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "packages": {name: version_of(name) for name in packages},
     }
+
+
+def _read_config(saved: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(saved.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{saved}: cannot be read ({error}): name another folder") from error
+    return config if isinstance(config, dict) else {}
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -130,9 +158,12 @@ def _recover(lines: Path) -> dict[str, dict[str, Any]]:
     finished: dict[str, dict[str, Any]] = {}
     text = lines.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
-    for line in whole.splitlines():
-        fields = json.loads(line)
-        finished[fields.pop("key")] = fields
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            fields = json.loads(line)
+            finished[fields.pop("key")] = fields
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UsageError(f"{lines}, line {number}: expected an answer as JSON: remove the line") from error
     if whole != text:
         with lines.open("r+b") as handle:
             handle.truncate(len(whole))

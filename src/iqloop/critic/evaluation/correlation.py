@@ -103,13 +103,14 @@ def agreement(
         raise ValueError(f"expected as many scores as opinions, got {x.shape} and {y.shape}")
     if opposite:
         x = -x
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(x), size=len(x)) for _ in range(resamples if len(x) > 1 else 0)]
+    times = resamples if len(x) > 1 else 0
 
     def estimate(figure: Callable[[Vector, Vector], float | None], said: Vector, reason: str) -> Estimate:
         value = figure(said, y)
         if value is None:
             return Estimate(None, reason=reason)
+        rng = np.random.default_rng(seed)  # the same draws for each figure
+        draws = (rng.integers(len(x), size=len(x)) for _ in range(times))
         again = [figure(said[draw], y[draw]) for draw in draws]
         return Estimate(value, *_interval(value, [one for one in again if one is not None]))
 
