@@ -17,7 +17,7 @@ from torch import Tensor
 from iqloop import distort
 from iqloop.critic.answers import split
 from iqloop.critic.engine import QwenCritic
-from iqloop.critic.evaluate import LADDERS
+from iqloop.critic.evaluation.perception import LADDERS
 from iqloop.critic.known import MINI_FOLDER, create_critic
 from iqloop.critic.verdicts import CLASSES, Degradation, Rating
 

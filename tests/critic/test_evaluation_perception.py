@@ -17,9 +17,8 @@ from iqloop.critic.evaluation.perception import (
     figures,
     ladders,
     rungs,
-    said,
 )
-from iqloop.critic.verdicts import CLASSES, Degradation, Unparsed
+from iqloop.critic.verdicts import CLASSES
 
 ANSWERS: list[tuple[Label, Label]] = [
     (("noise", "slight"), ("noise", "slight")),
@@ -60,11 +59,6 @@ def test_the_papers_level_accuracy_is_reproduced() -> None:
     ]
     level = figures(rows).level_accuracy
     assert level is not None and level == pytest.approx(0.4796, abs=5e-4)
-
-
-def test_answers_become_labels() -> None:
-    assert said(Degradation("blur", "serious")) == ("blur", "serious")
-    assert said(Unparsed("hm", "expected JSON")) == (UNPARSED, UNPARSED)
 
 
 def test_cases_have_the_papers_counts_and_short_side() -> None:

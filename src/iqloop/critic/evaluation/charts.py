@@ -36,7 +36,7 @@ def confusion(
     for y, x in np.ndindex(table.shape):
         if table[y, x]:
             colour = "white" if shares[y, x] > 0.55 else "black"
-            axes.text(x, y - 0.13, f"{shares[y, x]:.0%}", ha="center", va="center", color=colour, fontsize=10)
+            axes.text(x, y - 0.13, f"{shares[y, x] * 100:.0f} %", ha="center", va="center", color=colour, fontsize=10)
             axes.text(x, y + 0.22, f"{table[y, x]:.0f}", ha="center", va="center", color=colour, fontsize=7.5)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), [f"{kind} ({total:.0f})" for kind, total in zip(rows, table.sum(1), strict=True)])
@@ -56,7 +56,7 @@ def confusion(
 
 
 def ladders(means: Mapping[str, Sequence[float | None]], title: str, score: str = "mean score") -> Figure:
-    """Mean score against severity, one line for each class, named at its end.
+    """Mean score against severity, one line for each class.
 
     Args:
         means: per class the means at severity 0 (clean) to 5; None leaves a gap.
@@ -96,14 +96,16 @@ def scene_accuracies(by_subset: Mapping[str, Sequence[float]], title: str, chanc
         axes.axvline(mean, color="#D55E00", linewidth=1.6)
         if chance is not None:
             axes.axvline(chance, color=GREY, linewidth=1, linestyle=":")
-        axes.set_title(f"{name}: mean {mean:.1%} of {len(values)} scenes", fontsize=9, loc="left", color="#D55E00")
+        axes.set_title(
+            f"{name}: mean {mean * 100:.1f} %, {len(values)} scenes", fontsize=9, loc="left", color="#D55E00"
+        )
         axes.set_ylabel("scenes")
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     last = grid[-1, 0]
     last.set_xlim(0, 1)
-    last.set_xticks(np.linspace(0, 1, 6), [f"{tick:.0%}" for tick in np.linspace(0, 1, 6)])
-    last.set_xlabel("pairs in the scene ordered as people do" + ("" if chance is None else "; dotted: guessing"))
+    last.set_xticks(np.linspace(0, 1, 6), [f"{tick} %" for tick in range(0, 101, 20)])
+    last.set_xlabel("pairs of a scene that are ordered as people do" + ("" if chance is None else "; dotted: guessing"))
     figure.suptitle(title, fontsize=11, x=0.02, ha="left")
     return figure
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqloop import distort
-from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, DistortionClass, Severity, Unparsed
+from iqloop.critic.verdicts import CLASSES, SEVERITIES, DistortionClass, Severity
 
 Bytes = NDArray[np.uint8]
 Label = tuple[str, str]
@@ -45,6 +46,14 @@ LADDERS = {
 """The function whose five severities make the class's ladder."""
 
 
+class Photographs(Protocol):
+    """Images ``(H, W, 3)`` uint8 RGB: a list, or whatever decodes them one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Bytes: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One test image and the truth about it; the image is made when it is asked for."""
@@ -67,14 +76,14 @@ class Case:
         """``(H, W, 3)`` uint8 RGB, distorted."""
         if self.function is None:
             return self.clean
-        return distort.apply(self.clean, self.function, SEVERITIES.index(self.severity) + 1, seed=self.seed)  # type: ignore[arg-type]
+        return distort.apply(self.clean, self.function, SEVERITIES.index(self.severity) + 1, seed=self.seed)
 
 
-def cases(photographs: Sequence[Bytes], count: int, seed: int = 0, native: int | None = None) -> Iterator[Case]:
+def cases(photographs: Photographs, count: int, seed: int = 0, native: int | None = None) -> Iterator[Case]:
     """Test images: photographs in turn, classes by `SHARES`, functions and severities drawn.
 
     Args:
-        photographs: clean images ``(H, W, 3)`` uint8 RGB; one at a time is taken from the sequence.
+        photographs: clean images, of which one at a time is taken.
         count: how many images; the five classes are rounded one by one, so that it may be missed by one or two.
         seed: draws everything.
         native: takes square crops of that side at native resolution instead of short side 224.
@@ -114,13 +123,6 @@ class Perception:
     """Share of answers that could not be read; they count as wrong."""
 
 
-def said(verdict: Degradation | Unparsed) -> Label:
-    """Class and severity of an answer; `UNPARSED` for both when it could not be read."""
-    if isinstance(verdict, Unparsed):
-        return UNPARSED, UNPARSED
-    return verdict.distortion_class, verdict.severity
-
-
 def figures(answers: Iterable[tuple[Label, Label]]) -> Perception:
     """Count pairs of (truth, answer).
 
@@ -130,7 +132,7 @@ def figures(answers: Iterable[tuple[Label, Label]]) -> Perception:
     (0.5, 0.25)
     """
     confusion: dict[str, dict[str, int]] = {kind: dict.fromkeys((*CLASSES, UNPARSED), 0) for kind in CLASSES}
-    level_hits = dict.fromkeys((kind for kind in CLASSES if kind != "null"), 0)
+    level_hits: dict[str, int] = dict.fromkeys((kind for kind in CLASSES if kind != "null"), 0)
     for truth, answer in answers:
         confusion[truth[0]][answer[0]] += 1
         if truth[0] in level_hits:

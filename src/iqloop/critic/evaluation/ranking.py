@@ -46,6 +46,8 @@ class Contestant:
     """The method that made it, or the original; case, blanks and punctuation do not matter."""
     mos: float
     """Mean opinion, higher is better; comparable inside the scene only."""
+    subset: str | None = None
+    """``"regression"``, ``"generative"`` or ``"overall"`` (neither) where it is known; else the method's name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Pair:
 
     def within(self, subset: Subset) -> bool:
         """Whether both belong to the subset."""
-        return _belongs(self.a.method, subset) and _belongs(self.b.method, subset)
+        return _belongs(self.a, subset) and _belongs(self.b, subset)
 
 
 def pairs(contestants: Iterable[Contestant]) -> list[Pair]:
@@ -142,7 +144,7 @@ def agreement(answers: Iterable[tuple[str, str]]) -> Agreement:
     for truth, said in answers:
         confusion[truth][said] += 1
     totals = {truth: sum(row.values()) for truth, row in confusion.items()}
-    right = {truth: confusion[truth][truth] for truth in CHOICES}
+    right = {truth: row[truth] for truth, row in confusion.items()}
     total = sum(totals.values())
     return Agreement(
         total,
@@ -190,9 +192,13 @@ def _accuracy(judged: Sequence[tuple[Pair, str]]) -> Accuracy:
     )
 
 
-def _belongs(method: str, subset: Subset) -> bool:
-    name = _simple(method)
-    return subset == "overall" or name == ORIGINAL or (name in REGRESSION) == (subset == "regression")
+def _belongs(one: Contestant, subset: Subset) -> bool:
+    name = _simple(one.method)
+    if subset == "overall" or name == ORIGINAL:
+        return True
+    if one.subset in SUBSETS:
+        return one.subset == subset
+    return (name in REGRESSION) == (subset == "regression")
 
 
 def _simple(method: str) -> str:
