@@ -123,7 +123,7 @@ def detect(path: Path) -> Format:
         expected = "ImageA and ImageB, distortion_class, gt_score, or conversations"
         _fail(path, 1, f"expected one of the keys {expected}", f"the keys {', '.join(row) or 'none'}")
     first = text.lstrip().splitlines()[0]
-    if "," in first or "\t" in first or _header(first.split()) is not None:
+    if any(mark in first for mark in ",;\t") or _header(first.split()) is not None:
         return "csv"
     words = first.split()
     if len(words) > 1 and _number(words[-1]) is not None:

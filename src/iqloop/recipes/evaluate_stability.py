@@ -157,6 +157,7 @@ def plot(spreads: Mapping[str, Spread], answers: Mapping[str, Mapping[str, Any]]
 )
 @click.option(
     "--samples",
+    "together",
     type=click.IntRange(2),
     default=2,
     show_default=True,
@@ -175,7 +176,7 @@ def plot(spreads: Mapping[str, Spread], answers: Mapping[str, Mapping[str, Any]]
 def command(
     named: tuple[str, ...],
     count: int,
-    samples: int,
+    together: int,
     temperature: float,
     out: Path | None,
     resume: bool,
@@ -194,8 +195,8 @@ def command(
     sources = gather(named)
     seeds = list(range(choice.seed, choice.seed + count))
     critic = load_critic(choice)
-    drawing, fixed = variants(critic, seeds, samples, temperature)
-    manner = {"seeds": seeds, "samples": samples, "temperature": temperature}
+    drawing, fixed = variants(critic, seeds, together, temperature)
+    manner = {"seeds": seeds, "samples": together, "temperature": temperature}
     config = {
         "measure": "stability",
         **manner,
@@ -213,7 +214,7 @@ def command(
         "failed": len(sources) - len(answers),
         **found,
     }
-    title = f"{critic.name}: scores of {samples} answers at temperature {temperature:g}, {count} seeds"
+    title = f"{critic.name}: scores of {together} answers at temperature {temperature:g}, {count} seeds"
     drawn = {"seeds": plot(spreads, answers, title)} if out and found["measured"] else {}
     run.finish(summary, drawn)
     console.fields(summary)
