@@ -20,7 +20,8 @@ def confusion(
     """Truth down, answer across; each cell with its count and its share of the row, which also colours it.
 
     Args:
-        counts: truth, then answer, one case at least; rows without a case and a column ``"unparsed"`` without one are left out.
+        counts: truth, then answer, one case at least; rows without a case, and ``"unparsed"`` without one, are left
+            out.
         title: what was measured.
         truth: label of the vertical axis.
         said: label of the horizontal axis.
