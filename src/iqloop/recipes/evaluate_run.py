@@ -13,7 +13,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -61,7 +61,7 @@ class Run:
         self.folder = folder
         self.finished: dict[str, dict[str, Any]] = {}
         """What is answered, by key: the fields of its line."""
-        self._file: TextIO | None = None
+        self._lines: Path | None = None
         asked: dict[str, Any] = json.loads(json.dumps({**config, ABOUT: about()}))
         if folder is None:
             if resume:
@@ -82,20 +82,17 @@ class Run:
 
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes_atomic(saved, json.dumps(asked, indent=2).encode())
-        self._file = lines.open("a")
+        self._lines = lines
 
     def keep(self, key: str, **fields: Any) -> None:
         """Remember an answer; on disk before this returns."""
         self.finished[key] = fields
-        if self._file is not None:
-            self._file.write(json.dumps({"key": key, **fields}, allow_nan=False) + "\n")
-            self._file.flush()
+        if self._lines is not None:
+            with self._lines.open("a") as file:
+                file.write(json.dumps({"key": key, **fields}, allow_nan=False) + "\n")
 
     def finish(self, summary: Mapping[str, Any], plots: Mapping[str, Figure] | None = None) -> None:
         """Write the figures, and each plot under its name."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
         if self.folder is None:
             return
         from iqloop.io import write_bytes_atomic

@@ -188,6 +188,8 @@ def kendall(x: Vector, y: Vector) -> float | None:
 
     if len(x) < 2 or _is_flat(x) or _is_flat(y):
         return None
+    if len(x) == 2:
+        return pearson(x, y)  # the same, and scipy divides by N - 2
     # The method decides on the p-value alone, whose exact form is slow.
     return float(stats.kendalltau(x, y, method="asymptotic").statistic)
 
