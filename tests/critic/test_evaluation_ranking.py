@@ -11,6 +11,7 @@ from iqloop.critic.evaluation.ranking import (
     agreement,
     by_scores,
     manner,
+    method_in,
     pairs,
     subsets,
 )
@@ -108,3 +109,27 @@ def test_manner_of_preferring() -> None:
     assert found.position_bias == pytest.approx(-0.1)
     assert (found.position_bias_pairs, found.thurstone) == (2, 0.25)
     assert manner([]).position_bias is None and manner([]).thurstone is None
+
+
+@pytest.mark.parametrize(
+    ("image", "method"),
+    [
+        ("SwinIR/0001.png", "swinir"),
+        ("MOS/Real-ESRGAN/0001.png", "realesrgan"),
+        ("images/0001_SUPIR.png", "supir"),
+        ("OSEDiff\\0001.png", "osediff"),
+        ("Original/0001", "original"),
+        ("images/0001.png", None),
+        ("supirior/0001.png", None),
+    ],
+)
+def test_a_path_names_its_method(image: str, method: str | None) -> None:
+    assert method_in(image) == method
+
+
+def test_subsets_may_be_abbreviated() -> None:
+    """`Reg` and `gen` as SRIQA-Bench's folders; what is neither leaves it to the method's name."""
+    rows = [("a", "Reg"), ("b", "reg"), ("c", "gen"), ("d", "GEN"), ("RRDB", "other")]
+    members = [Contestant(method, "s", method, float(i), subset) for i, (method, subset) in enumerate(rows)]
+    found = subsets([(pair, pair.truth) for pair in pairs(members)])
+    assert {name: one.pairs for name, one in found.items()} == {"regression": 3, "generative": 1, "overall": 10}

@@ -261,3 +261,19 @@ def test_stability_of_a_checkpoint(tiny_folder: Path, table: Path) -> None:
     said = summary("stability", "photos/0.png", "photos/1.png", *short)
     assert (said["unparsed"], said["unparsed_share"], said["std_mean"]) == (4, 1.0, None)
     assert said["deterministic_span_max"] < 1e-4
+
+
+def test_ranking_of_published_text_labels(meter: Lightmeter, table: Path) -> None:
+    """VisualQuality-R1's layout of SRIQA: reference, which is the scene; image, whose folder is the method; opinion."""
+    rows = []
+    for i, (method, opinion) in enumerate([("Original", 90), ("SwinIR", 40), ("OSEDiff", 70), ("BSRGAN", 80)]):
+        Path(method).mkdir()
+        Path("photos", f"{6 - i}.png").rename(Path(method, "1.png"))
+        rows.append(f"LR/1.png {method}/1.png {opinion}")
+    Path("sriqa.txt").write_text("\n".join(rows) + "\n")
+    said = summary("ranking", "sriqa.txt")
+    assert {name: (one["correct"], one["pairs"]) for name, one in said["subsets"].items()} == {
+        "regression": (1, 1),
+        "generative": (2, 3),
+        "overall": (3, 6),
+    }, "by brightness the order is that of the rows"

@@ -282,9 +282,17 @@ def test_a_table_needs_scenes(meter: Lightmeter, table: Path) -> None:
     assert refused.exit_code == 2 and "scene" in refused.stderr
 
 
-def test_without_methods_there_is_one_figure(meter: Lightmeter, table: Path) -> None:
+def test_without_a_column_the_path_names_the_method(meter: Lightmeter, table: Path) -> None:
+    named = lines(run("evaluate", "ranking", table, "--json"))[0]["subsets"]
     rows = [line.rsplit(",", 1)[0] for line in table.read_text().splitlines()]
     Path("plain.csv").write_text("\n".join(rows))
+    assert lines(run("evaluate", "ranking", "plain.csv", "--json"))[0]["subsets"] == named
+
+
+def test_without_methods_there_is_one_figure(meter: Lightmeter, here: Path) -> None:
+    for name, value in (("one", 60), ("two", 160)):
+        flat(Path(f"{name}.png"), value)
+    Path("plain.csv").write_text("file,mos,scene\none.png,1,s\ntwo.png,2,s\n")
     assert set(lines(run("evaluate", "ranking", "plain.csv", "--json"))[0]["subsets"]) == {"overall"}
 
 

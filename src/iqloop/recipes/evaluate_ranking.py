@@ -67,7 +67,7 @@ def labelled(
 
     Raises `UsageError`.
     """
-    from iqloop.critic.evaluation.ranking import Contestant, pairs
+    from iqloop.critic.evaluation.ranking import Contestant, method_in, pairs
     from iqloop.critic.labels import detect, read_comparisons, read_ratings
     from iqloop.errors import UsageError
 
@@ -94,12 +94,16 @@ def labelled(
     there, missing = evaluate_images.found((row.image for row in rated), table, root, skip_missing)
     contestants = []
     for row in rated:
-        if row.scene is None:
-            raise UsageError(f"{table}, row {row.row}: expected a scene for every image, in the column scene")
+        scene = row.scene or row.reference
+        if scene is None:
+            raise UsageError(
+                f"{table}, row {row.row}: expected a scene for every image, in the column scene or as its reference"
+            )
         if row.image in there:
             mos = -row.mos if lower_better else row.mos
-            subset = row.subset or (None if row.method else "overall")
-            contestants.append(Contestant(row.image, row.scene, row.method or row.image, mos, subset))
+            method = row.method or method_in(row.image)
+            subset = row.subset or (None if method else "overall")
+            contestants.append(Contestant(row.image, scene, method or row.image, mos, subset))
     degraded, lacking = _references(references, dict.fromkeys(one.scene for one in contestants), skip_missing)
     return [
         Duel(
@@ -340,6 +344,7 @@ def command(
 
     TABLE has the columns file, mos, scene and method: every pair inside a scene is ordered, by SRIQA-Bench's rules, on
     regression methods (SwinIR, RealESRNet or RRDB), on all others, and overall; the method Original is part of each.
+    Without these columns the reference is the scene, the image's path names the method, and a column subset decides.
     Or TABLE is a JSON list with the keys ref_image, ImageA, ImageB and result, as in Q-Insight's comparison task.
 
     A critic that cannot compare is asked for two scores instead. Answers that cannot be read are wrong.

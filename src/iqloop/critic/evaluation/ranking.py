@@ -31,6 +31,8 @@ DELTA = 0.1
 """Two scores that differ by no more are a tie, in the critic's own units: SRIQA-Bench's default."""
 REGRESSION = frozenset({"swinir", "realesrnet", "rrdb"})
 """Methods trained without an adversary or a diffusion prior, simplified by `_simple`; RRDB is RealESRNet's network."""
+GENERATIVE = frozenset({"realesrgan", "bsrgan", "hggt", "stablesr", "supir", "seesr", "sinsr", "osediff"})
+"""SRIQA-Bench's other methods; any method that is not in `REGRESSION` counts as one."""
 ORIGINAL = "original"
 """The photograph that was degraded, a contestant of every subset."""
 
@@ -47,7 +49,7 @@ class Contestant:
     mos: float
     """Mean opinion, higher is better; comparable inside the scene only."""
     subset: str | None = None
-    """``"regression"``, ``"generative"`` or ``"overall"`` (neither) where it is known; else the method's name."""
+    """``"regression"``, ``"generative"`` or ``"overall"`` (neither), or their beginnings; else the method decides."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,20 @@ def pairs(contestants: Iterable[Contestant]) -> list[Pair]:
     if not found:
         raise UsageError("expected two images or more of the same scene, got none")
     return found
+
+
+def method_in(image: str) -> str | None:
+    """The SRIQA-Bench method that a path names, as a folder or as a part of the file's name; None for none.
+
+    >>> method_in("Real-ESRGAN/0001.png"), method_in("images/0001_SwinIR.png"), method_in("images/0001.png")
+    ('realesrgan', 'swinir', None)
+    """
+    *folders, file = image.replace("\\", "/").split("/")
+    stem = file.rpartition(".")[0] or file
+    for part in (stem, *stem.split("_"), *reversed(folders)):
+        if _simple(part) in REGRESSION | GENERATIVE | {ORIGINAL}:
+            return _simple(part)
+    return None
 
 
 def by_scores(a: float, b: float, delta: float = DELTA, lower_better: bool = False) -> Choice:
@@ -196,8 +212,9 @@ def _belongs(one: Contestant, subset: Subset) -> bool:
     name = _simple(one.method)
     if subset == "overall" or name == ORIGINAL:
         return True
-    if one.subset in SUBSETS:
-        return one.subset == subset
+    named = next((known for known in SUBSETS if one.subset and known.startswith(_simple(one.subset))), None)
+    if named is not None:
+        return named == subset
     return (name in REGRESSION) == (subset == "regression")
 
 
