@@ -231,7 +231,7 @@ def test_stability(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said["std_mean"] == pytest.approx(std) and said["std_max"] == pytest.approx(std)
     assert said["span_max"] == pytest.approx(2.0) and said["deterministic_span_max"] == 0
     assert (said["seeds"], said["answers"], said["unparsed"], said["retried"]) == ([0, 1, 2, 3], 28, 0, 28)
-    assert said["answer_std"] == pytest.approx(0.2)
+    assert said["own_std"] == pytest.approx(0.2)
     assert said["by_image"]["photos/0.png"]["mean"] == pytest.approx(1 + 4 * 20 / 255 + 0.75)
     assert {path.name for path in Path("run").iterdir()} == {
         "config.json",

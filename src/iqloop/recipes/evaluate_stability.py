@@ -109,7 +109,7 @@ def figures(answers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], d
     fixed = [spread(kept["deterministic"]) for kept in answers.values()]
     found = {
         **asdict(stability(list(spreads.values()))),
-        "answer_std": float(np.sqrt(np.mean(np.square(deviations)))) if deviations else None,
+        "own_std": float(np.sqrt(np.mean(np.square(deviations)))) if deviations else None,
         "retried": sum(kept["retried"] for kept in answers.values()),
         "deterministic_span_max": stability(fixed).span_max,
         "by_image": {
@@ -132,7 +132,7 @@ def tell(summary: Mapping[str, Any], console: Console) -> None:
         f"std of a score ({drawn}): mean {_shown(summary['std_mean'])}, median {_shown(summary['std_median'])}, "
         f"max {_shown(summary['std_max'])}; largest difference {_shown(summary['span_max'])}"
     )
-    console.line(f"std of a single answer: {_shown(summary['answer_std'])}")
+    console.line(f"deviation that the verdicts tell of themselves (answers, views): {_shown(summary['own_std'])}")
     share = summary["unparsed_share"] or 0.0
     console.line(f"unparsed {summary['unparsed']} of {summary['answers']} scores ({share:.1%})")
     console.line(f"deterministic mode: largest difference {_shown(summary['deterministic_span_max'], '.2g')}")

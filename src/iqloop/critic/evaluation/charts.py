@@ -31,7 +31,7 @@ def confusion(
     columns = [kind for kind in answers if kind != "unparsed" or any(row[kind] for row in counts.values())]
     table = np.array([[counts[row][column] for column in columns] for row in rows], float).reshape(-1, len(columns))
     shares = table / np.maximum(1, table.sum(1, keepdims=True))
-    figure = _figure(2.0 + 0.95 * len(columns), 1.6 + 0.72 * max(1, len(rows)))
+    figure = blank(2.0 + 0.95 * len(columns), 1.6 + 0.72 * max(1, len(rows)))
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for y, x in np.ndindex(table.shape):
@@ -64,7 +64,7 @@ def ladders(means: Mapping[str, Sequence[float | None]], title: str, score: str 
         title: what was measured.
         score: label of the vertical axis.
     """
-    figure = _figure(6.0, 4.0)
+    figure = blank(6.0, 4.0)
     axes = figure.add_subplot()
     for kind, row in means.items():
         values = [np.nan if value is None else value for value in row]
@@ -89,7 +89,7 @@ def scene_accuracies(by_subset: Mapping[str, Sequence[float]], title: str, chanc
         chance: accuracy of guessing, drawn as a line; None for none.
     """
     shown = {name: values for name, values in by_subset.items() if len(values)}
-    figure = _figure(6.0, 1.2 + 1.5 * max(1, len(shown)))
+    figure = blank(6.0, 1.2 + 1.5 * max(1, len(shown)))
     grid = figure.subplots(max(1, len(shown)), 1, sharex=True, squeeze=False)
     for axes, (name, values) in zip(grid[:, 0], shown.items(), strict=False):
         mean = float(np.mean(values))
@@ -111,8 +111,8 @@ def scene_accuracies(by_subset: Mapping[str, Sequence[float]], title: str, chanc
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
-    """Width and height in inches; drawn by Agg whatever the display."""
+def blank(width: float, height: float) -> Figure:
+    """An empty figure, width and height in inches; drawn by Agg whatever the display."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from iqloop.critic.evaluation.charts import GREY
+from iqloop.critic.evaluation.charts import GREY, blank
 from iqloop.critic.evaluation.correlation import Agreement, Estimate
 from iqloop.critic.evaluation.stability import Spread
 
@@ -42,7 +41,7 @@ def opinions(
         score: label of the horizontal axis.
         opinion: label of the vertical axis.
     """
-    figure = _figure(5.6, 5.4)
+    figure = blank(5.6, 5.4)
     axes = figure.add_subplot()
     x, y = np.asarray(scores, float), np.asarray(means, float)
     names = list(dict.fromkeys(group for group in groups if group is not None))
@@ -76,7 +75,7 @@ def seeds(spreads: Mapping[str, Spread], title: str, fixed: Mapping[str, float],
         score: label of the vertical axis.
     """
     shown = sorted((one.mean, name, one) for name, one in spreads.items() if one.mean is not None)
-    figure = _figure(max(5.6, min(12.0, 1.5 + 0.3 * len(shown))), 4.4)
+    figure = blank(max(5.6, min(12.0, 1.5 + 0.3 * len(shown))), 4.4)
     axes = figure.add_subplot()
     for place, (_, _, one) in enumerate(shown):
         axes.plot([place, place], [min(one.scores), max(one.scores)], color="#0072B2", alpha=0.35, linewidth=2)
@@ -118,10 +117,3 @@ def _plain(axes: Axes, grid: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#dddddd", linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Width and height in inches; drawn by Agg whatever the display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
