@@ -387,6 +387,23 @@ def test_several_questions_encode_and_read_an_image_once(
     assert together.degradation.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
+def test_a_written_answer_goes_on_from_the_question_that_was_read(checkpoint: Checkpoint, images: list[Tensor]) -> None:
+    """Whatever an answer begins with, even with nothing: what is left to read never includes the question again."""
+    prompt = Q_INSIGHT["degradation"]
+    sitting = sit(checkpoint, images)
+    free = write(checkpoint, *_with_stem(sitting, "", 3), [Draw()] * 3, max_new_tokens=6)
+    asked = sitting.ask(prompt)
+    for begun in ("", "<think>", prompt.answer_prefix):
+        context, stem = sitting.stem(prompt, begun)
+        assert context is asked and 1 <= len(stem) <= len(tokens_of(checkpoint, begun)) + 1
+    assert write(checkpoint, *_with_stem(sitting, "", 3), [Draw()] * 3, max_new_tokens=6) == free
+
+
+def _with_stem(sitting: Sitting, begun: str, rows: int) -> tuple[contexts.Context, list[list[int]]]:
+    context, stem = sitting.stem(Q_INSIGHT["degradation"], begun)
+    return context, [stem] * rows
+
+
 def test_visualquality_r1_with_and_without_thinking(
     tiny_folder: Path, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

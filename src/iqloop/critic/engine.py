@@ -80,10 +80,13 @@ class Sitting:
     _asked: dict[str, Context] = field(default_factory=dict)
 
     def ask(self, prompt: Prompt) -> Context:
-        """The context with the whole question read, up to the assistant's turn; for questions with several answers."""
+        """The context with the question read; for questions that are answered in several ways.
+
+        Its last token is left for whatever follows, which then has something to read.
+        """
         if prompt.version not in self._asked:
             head, tail = self._halves(prompt)
-            stem = tokens_of(self.checkpoint, tail)
+            stem = tokens_of(self.checkpoint, tail)[:-1]
             self._asked[prompt.version] = extend(self.checkpoint, self._head(head), [stem] * len(self.images))[0]
         return self._asked[prompt.version]
 
@@ -92,8 +95,8 @@ class Sitting:
         head, tail = self._halves(prompt)
         tokens = tokens_of(self.checkpoint, tail + begun)
         if prompt.version in self._asked:
-            read = tokens_of(self.checkpoint, tail)
-            if tokens[: len(read)] == read and len(tokens) > len(read):
+            read = tokens_of(self.checkpoint, tail)[:-1]
+            if tokens[: len(read)] == read:
                 return self._asked[prompt.version], tokens[len(read) :]
         return self._head(head), tokens
 
@@ -306,9 +309,8 @@ class QwenCritic:
         begun = prompt.answer_prefix.split("<answer> ")[-1]
         drawn: list[list[Rating]] = [[] for _ in said]
         for piece in _chunks(places, 4 * self.batch_size):
-            stems = [
-                tokens_of(self.checkpoint, w.raw[: w.raw.index("<answer>")] + "<answer> " + begun) for _, w in piece
-            ]
+            thoughts = [w.raw[: w.raw.index("<answer>")] + "<answer> " + begun for _, w in piece]
+            stems = [sitting.stem(prompt, thought)[1] for thought in thoughts]
             rows = context.rows(torch.tensor([i for i, _ in piece], device=context.ids.device))
             out = expected_rating(self.checkpoint, rows, stems)
             for k, (i, _) in enumerate(piece):
