@@ -104,6 +104,8 @@ def test_a_fit_that_fails_leaves_the_raw_figures() -> None:
     few = agreement([1.0, 2, 3, 4], [1.0, 2, 2.5, 4], resamples=5)
     assert few.plcc.value is not None and few.plcc_fitted.value is None
     assert "more images than 4" in str(few.plcc_fitted.reason)
+    coarse = agreement([1.0, 2, 3, 4] * 5, [1.0, 2, 2.5, 4] * 5, resamples=5)
+    assert coarse.plcc.value is not None and "more different scores than 4" in str(coarse.plcc_fitted.reason)
     # A parabola: the curve runs after a step that never ends.
     hard = agreement([-2.0, -1, 0, 1, 2, 1e6], [0.0, 0, 0, 0, 0, np.nextafter(0, 1)], resamples=0)
     assert hard.srcc.value is not None

@@ -49,7 +49,11 @@ class Dice(Lightmeter):
             return said
         assert self.decoding == "reason" and self.samples > 1
         thrown = self.temperature * (self.seed % 3)
-        return [Rating(one.mean + thrown, 0.2, unparsed=1) if isinstance(one, Rating) else one for one in said]
+        spoken = tuple(f"<answer>{2 + thrown + step}</answer>" for step in (0, 0.5))
+        return [
+            Rating(one.mean + thrown, 0.2, answers=spoken, unparsed=1) if isinstance(one, Rating) else one
+            for one in said
+        ]
 
 
 def use(critic: ScriptedCritic, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +182,23 @@ def test_images_above_the_table(meter: Lightmeter, table: Path) -> None:
     assert summary("score", moved, "--images", ".")["scored"] == 7
 
 
+def test_images_above_a_link_to_the_tables(meter: Lightmeter, table: Path) -> None:
+    """The folder above is that of the table itself, not that of the link."""
+    Path("data/tables").mkdir(parents=True)
+    Path("photos").rename("data/photos")
+    table.rename("data/tables/rated.csv")
+    Path("elsewhere").mkdir()
+    Path("elsewhere/link").symlink_to(Path("data/tables").absolute())
+    assert summary("score", "elsewhere/link/rated.csv")["scored"] == 7
+
+
+def test_an_image_named_in_two_ways(meter: Lightmeter, table: Path) -> None:
+    with table.open("a") as file:
+        file.write("./photos/0.png,1.6,a\n")
+    said = summary("score", table)
+    assert (said["rows"], said["scored"], said["failed"]) == (8, 8, 0)
+
+
 def test_a_broken_image_costs_only_itself(meter: Lightmeter, table: Path) -> None:
     whole = Path("photos/2.png").read_bytes()
     Path("photos/2.png").write_bytes(b"not an image")
@@ -209,6 +230,8 @@ def test_resuming_something_else_is_refused(meter: Lightmeter, table: Path) -> N
     for change, named in ((["--fold", "1"], "fold was None, now 1"), (["--column", "mos_1_5"], "column was None")):
         refused = run("evaluate", "score", table, "-o", "run", "--resume", *change)
         assert refused.exit_code == 2 and named in refused.stderr
+    refused = run("evaluate", "score", table, "-o", "run", "--resume", "--dtype", "bfloat16")
+    assert refused.exit_code == 2 and "dtype was None, now 'bfloat16'" in refused.stderr
     meter.version = "2"
     assert "critic was" in run("evaluate", "score", table, "-o", "run", "--resume").stderr
     meter.version = "1"
@@ -232,6 +255,8 @@ def test_stability(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said["span_max"] == pytest.approx(2.0) and said["deterministic_span_max"] == 0
     assert (said["seeds"], said["answers"], said["unparsed"], said["retried"]) == ([0, 1, 2, 3], 28, 0, 28)
     assert said["own_std"] == pytest.approx(0.2)
+    answers = [2 + thrown + step for thrown in (0, 1, 2, 0) for step in (0, 0.5)]
+    assert said["single_std_mean"] == pytest.approx(np.std(answers, ddof=1)) == said["single_std_max"]
     assert said["by_image"]["photos/0.png"]["mean"] == pytest.approx(1 + 4 * 20 / 255 + 0.75)
     assert {path.name for path in Path("run").iterdir()} == {
         "config.json",
@@ -250,9 +275,12 @@ def test_stability(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "deterministic mode: largest difference 0" in people.stdout
 
 
-def test_stability_needs_something_to_vary(meter: Lightmeter, table: Path) -> None:
-    refused = run("evaluate", "stability", "photos")
-    assert refused.exit_code == 2 and "the critic scripted cannot be varied" in refused.stderr
+def test_stability_of_a_critic_that_draws_nothing(meter: Lightmeter, table: Path) -> None:
+    said = summary("stability", "photos", "-o", "run")
+    assert (said["seeds"], said["answers"], said["std_mean"], said["deterministic_span_max"]) == ([], 0, None, 0)
+    assert sum(meter.batches) == 14, "seven images, twice"
+    people = run("evaluate", "stability", "photos")
+    assert people.stdout == "scripted draws no answers; asked twice, largest difference 0\n"
 
 
 def test_stability_of_a_checkpoint(tiny_folder: Path, table: Path) -> None:

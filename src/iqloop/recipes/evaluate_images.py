@@ -29,8 +29,8 @@ def where(command: Command) -> Command:
 def root_of(table: Path, names: Iterable[str], images: Path | None = None) -> Path:
     """The folder that the names start from.
 
-    It is the same for all names. Without ``images`` it is the table's folder, or the one above if the first name that
-    is in either of them is there.
+    It is the same for all names. Without ``images`` it is the table's folder, or the one above (which a link to the
+    table's folder does not change) if the first name that is in either of them is there.
 
     Raises `UsageError` for a folder that is not there.
     """
@@ -38,11 +38,11 @@ def root_of(table: Path, names: Iterable[str], images: Path | None = None) -> Pa
         if not images.is_dir():
             raise UsageError(f"--images {images}: expected a folder")
         return images
-    beside, above = table.parent, table.parent / ".."
+    beside, above = table.parent, table.parent.resolve().parent
     for name in names:
         for root in (beside, above):
             if (root / name).is_file():
-                return beside if root is beside else table.absolute().parent.parent
+                return root
     return beside
 
 

@@ -36,12 +36,11 @@ def ask(
     """Score each image that has no score yet, and keep it beside the opinion (None when it could not be read)."""
     from iqloop.critic.verdicts import Unparsed
 
-    names = {source.shown: name for name, source in sources.items()}
-    waiting = [source for name, source in sources.items() if name not in run.finished]
+    waiting = [name for name in sources if name not in run.finished]
+    said = inputs.ask_in_batches((sources[name] for name in waiting), critic.score, batch_size, console)
     with console.progress(len(waiting), "scoring") as progress:
-        for source, verdict in inputs.ask_in_batches(waiting, critic.score, batch_size, console):
+        for name, (source, verdict) in zip(waiting, said, strict=True):
             progress.advance()
-            name = names[source.shown]
             if isinstance(verdict, Exception):
                 console.fail(source.shown, verdict)
             elif isinstance(verdict, Unparsed):
@@ -191,6 +190,8 @@ def command(
         "fold": fold,
         "folds": folds,
         "critic": evaluate_run.identity(critic),
+        "dtype": choice.dtype,
+        "critic_options": list(choice.more) or None,
     }
     run = evaluate_run.Run(out, config, resume)
     ask(sources, {row.image: row.mos for row in rows}, critic, run, choice.batch_size, console)

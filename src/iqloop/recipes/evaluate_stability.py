@@ -35,7 +35,7 @@ class Answered(NamedTuple):
     drawn: Sequence[Rating | Unparsed]
     """One for each seed."""
     fixed: Sequence[Rating | Unparsed]
-    """Of the deterministic mode, `CHECKS` times."""
+    """Of the deterministic mode, `CHECKS` times; of a critic that draws nothing, its only one."""
 
 
 def variants(
@@ -43,15 +43,10 @@ def variants(
 ) -> tuple[list[Critic], list[Critic]]:
     """The critic once for each seed, drawing its answers, and the deterministic mode with the first and the last seed.
 
-    Raises `CriticError` for a critic that has nothing to vary.
+    A critic that draws no answers has nothing to vary: none that draw, and itself twice.
     """
-    from iqloop.errors import CriticError
-
     if not is_dataclass(critic) or isinstance(critic, type) or not {one.name for one in fields(critic)} >= VARIED:
-        raise CriticError(
-            f"the critic {critic.name} cannot be varied: it draws no answers, so that its scores do not depend on a "
-            "seed; choose a --critic that writes its answers"
-        )
+        return [], [critic] * CHECKS
     drawing = [
         replace(critic, decoding="reason", samples=samples, temperature=temperature, seed=seed) for seed in seeds
     ]
@@ -70,7 +65,7 @@ def ask(
     """Ask every variant about each image that has no answers yet, and keep them (None where one could not be read)."""
 
     def put(images: list[Tensor]) -> list[Answered]:
-        drawn = zip(*(critic.score(images) for critic in drawing), strict=True)
+        drawn = list(zip(*(critic.score(images) for critic in drawing), strict=True)) or [()] * len(images)
         # Backwards the second time, so that an image stands elsewhere in its batch.
         checks = [fixed[0].score(images), fixed[1].score(images[::-1])[::-1]]
         return [Answered(*rows) for rows in zip(drawn, zip(*checks, strict=True), strict=True)]
@@ -86,16 +81,27 @@ def ask(
 
 
 def kept(said: Answered) -> dict[str, Any]:
-    """What is kept of an image: a score and a deviation for each seed, and the deterministic scores."""
+    """What is kept of an image: for each seed a score, its deviation and single answers; the deterministic scores."""
     from iqloop.critic.verdicts import Rating
 
+    ratings = [one if isinstance(one, Rating) else None for one in said.drawn]
+
     return {
-        "scores": [one.mean if isinstance(one, Rating) else None for one in said.drawn],
-        "deviations": [one.std if isinstance(one, Rating) else None for one in said.drawn],
+        "scores": [one.mean if one else None for one in ratings],
+        "deviations": [one.std if one else None for one in ratings],
+        "singles": [single for one in ratings if one for single in singles(one)],
         "retried": sum(one.unparsed for one in said.drawn),
         "deterministic": [one.mean if isinstance(one, Rating) else None for one in said.fixed],
         "raw": [one.raw for one in said.drawn],
     }
+
+
+def singles(rating: Rating) -> list[float]:
+    """The numbers in a rating's written answers; what does not parse was replaced or left out by the critic itself."""
+    from iqloop.critic.answers import parse_rating
+
+    numbers = (parse_rating(answer, thinks=False) for answer in rating.answers)
+    return [number for number in numbers if isinstance(number, float)]
 
 
 def figures(answers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Spread]]:
@@ -107,9 +113,12 @@ def figures(answers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], d
     spreads = {name: spread(kept["scores"]) for name, kept in answers.items()}
     deviations = [one for kept in answers.values() for one in kept["deviations"] if one is not None]
     fixed = [spread(kept["deterministic"]) for kept in answers.values()]
+    single = stability([spread(kept.get("singles", [])) for kept in answers.values()])
     found = {
         **asdict(stability(list(spreads.values()))),
         "own_std": float(np.sqrt(np.mean(np.square(deviations)))) if deviations else None,
+        "single_std_mean": single.std_mean,
+        "single_std_max": single.std_max,
         "retried": sum(kept["retried"] for kept in answers.values()),
         "deterministic_span_max": stability(fixed).span_max,
         "by_image": {
@@ -124,6 +133,10 @@ def tell(summary: Mapping[str, Any], console: Console) -> None:
     """The figures for people."""
     if console.json:
         return
+    steady = _shown(summary["deterministic_span_max"], ".2g")
+    if not summary["seeds"]:
+        console.line(f"{summary['critic']} draws no answers; asked twice, largest difference {steady}")
+        return
     with console.table("path", "mean", "std", "span", "unparsed"):
         for name, one in summary["by_image"].items():
             console.row({}, name, *(_shown(one[key]) for key in ("mean", "std", "span")), one["unparsed"])
@@ -132,10 +145,14 @@ def tell(summary: Mapping[str, Any], console: Console) -> None:
         f"std of a score ({drawn}): mean {_shown(summary['std_mean'])}, median {_shown(summary['std_median'])}, "
         f"max {_shown(summary['std_max'])}; largest difference {_shown(summary['span_max'])}"
     )
+    console.line(
+        f"std of a single answer (of all seeds and views): mean {_shown(summary['single_std_mean'])}, "
+        f"max {_shown(summary['single_std_max'])}"
+    )
     console.line(f"deviation that the verdicts tell of themselves (answers, views): {_shown(summary['own_std'])}")
     share = summary["unparsed_share"] or 0.0
     console.line(f"unparsed {summary['unparsed']} of {summary['answers']} scores ({share:.1%})")
-    console.line(f"deterministic mode: largest difference {_shown(summary['deterministic_span_max'], '.2g')}")
+    console.line(f"deterministic mode: largest difference {steady}")
 
 
 def _shown(value: float | None, form: str = ".3f") -> str:
@@ -196,12 +213,14 @@ def command(
     seeds = list(range(choice.seed, choice.seed + count))
     critic = load_critic(choice)
     drawing, fixed = variants(critic, seeds, together, temperature)
-    manner = {"seeds": seeds, "samples": together, "temperature": temperature}
+    manner = {"seeds": seeds if drawing else [], "samples": together, "temperature": temperature}
     config = {
         "measure": "stability",
         **manner,
         "images": [source.shown for source in sources],
         "critic": evaluate_run.identity(critic),
+        "dtype": choice.dtype,
+        "critic_options": list(choice.more) or None,
     }
     run = evaluate_run.Run(out, config, resume)
     ask(sources, drawing, fixed, run, choice.batch_size, console)

@@ -28,7 +28,7 @@ LEVEL = 0.95
 MAX_CALLS = 10_000
 """Evaluations of the curve after which a fit has failed."""
 PARAMETERS = 4
-"""Of the curve: with no more images than that any scores fit."""
+"""Of the curve: through no more different scores than that it can go as it likes."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,15 @@ def agreement(
 def fit(scores: Vector, opinions: Vector) -> Curve | str:
     """The logistic curve of least squared error, or why there is none.
 
-    It starts at ``[max y, min y, mean x, std x / 4]`` and gives up after `MAX_CALLS`, which happens when the scores
-    take few values.
+    It starts at ``[max y, min y, mean x, std x / 4]`` and gives up after `MAX_CALLS`; it is not tried where the scores
+    take no more values than it has parameters.
     """
     from scipy import optimize
 
     if len(scores) <= PARAMETERS:
         return f"a curve of {PARAMETERS} parameters needs more images than {len(scores)}"
+    if (values := len(np.unique(scores))) <= PARAMETERS:
+        return f"a curve of {PARAMETERS} parameters needs more different scores than {values}"
     start = [opinions.max(), opinions.min(), scores.mean(), scores.std() / 4]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
