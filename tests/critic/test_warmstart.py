@@ -78,6 +78,6 @@ def test_a_missing_rated_photograph_is_an_error(tmp_path: Path) -> None:
     table.write_text("file,mos_1_5\nlost.jpg,3.0\n")
     with pytest.raises(UsageError, match=r"lost\.jpg"):
         load_rated(table)
-    table.write_text("name,score\nlost.jpg,3.0\n")
+    table.write_text("file,mos\nlost.jpg,61.0\n")
     with pytest.raises(UsageError, match="columns file and mos_1_5"):
         load_rated(table)

@@ -171,7 +171,7 @@ def test_a_missing_image(meter: Lightmeter, table: Path) -> None:
     assert (said["rows"], said["scored"], said["missing"]) == (7, 6, 1)
     elsewhere = run("evaluate", "score", table, "--images", "photos", "--skip-missing")
     assert elsewhere.exit_code == 2 and "7 of its 7 images" in elsewhere.stderr
-    assert "expected a folder" in run("evaluate", "score", table, "--images", "nowhere").stderr
+    assert "nowhere: expected the folder" in run("evaluate", "score", table, "--images", "nowhere").stderr
 
 
 def test_images_above_the_table(meter: Lightmeter, table: Path) -> None:

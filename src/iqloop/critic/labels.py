@@ -17,7 +17,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args
@@ -175,6 +175,26 @@ def read_comparisons(path: Path) -> list[Compared]:
 
 
 # -- ratings -----------------------------------------------------------------------------------------------------------
+
+
+def root_of(table: Path, names: Iterable[str], images: Path | None = None) -> Path:
+    """The folder that the names start from.
+
+    It is the same for all names. Without ``images`` it is the table's folder, or the one above (which a link to the
+    table's folder does not change) if the first name that is in either of them is there.
+
+    Raises `UsageError` for a folder that is not there.
+    """
+    if images is not None:
+        if not images.is_dir():
+            raise UsageError(f"{images}: expected the folder of the images")
+        return images
+    beside, above = table.parent, table.parent.resolve().parent
+    for name in names:
+        for root in (beside, above):
+            if (root / name).is_file():
+                return root
+    return beside
 
 
 def _csv(path: Path, text: str, column: str | None) -> Ratings:

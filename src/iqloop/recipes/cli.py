@@ -5,7 +5,6 @@ Exit codes: 0 done; 1 some files failed; 2 wrong usage or a missing prerequisite
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ import click
 
 import iqloop
 from iqloop.recipes import console, failures
+from iqloop.recipes.lazy_group import LazyGroup
 
 COMMANDS: dict[str, str] = {
     "restore": "Restore photographs, keeping only what the critic finds better.",
@@ -35,25 +35,8 @@ COMMANDS: dict[str, str] = {
 """Each command and its help line. Its module is ``iqloop.recipes.NAME``, and its click command there ``command``."""
 
 
-class LazyGroup(click.Group):
-    """Knows its commands by name and imports a command's module only when it is invoked or helped."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of `COMMANDS`, which is that of a user's interest."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(f"iqloop.recipes.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+class CommandLine(LazyGroup):
+    """The outermost group, whose errors become exit codes."""
 
     # mypy: click's two overloads differ in standalone_mode only, which is ours to choose
     def main(  # type: ignore[override]
@@ -70,7 +53,9 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=CommandLine,
+    lazy=COMMANDS,
+    modules="iqloop.recipes.",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "IQLOOP"},
     epilog="Any option can be set in the environment: --seed of restore is IQLOOP_RESTORE_SEED.",
 )

@@ -59,6 +59,7 @@ class Photographs:
     def __init__(self, folder: Path) -> None:
         from iqloop import distort
         from iqloop.critic.evaluation.perception import SHORT_SIDE
+        from iqloop.critic.training.crops import decode
         from iqloop.errors import UsageError
 
         if not folder.is_dir():
@@ -66,7 +67,7 @@ class Photographs:
         self._paths: list[Path] = []
         self.small: list[NDArray[np.uint8]] = []
         for path in sorted(folder.iterdir()):
-            image = _decode(path) if path.is_file() else None
+            image = decode(path) if path.is_file() else None
             if image is not None:
                 self._paths.append(path)
                 self.small.append(distort.short_side(image, SHORT_SIDE))
@@ -77,18 +78,12 @@ class Photographs:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        image = _decode(self._paths[index])
+        from iqloop.critic.training.crops import decode
+
+        image = decode(self._paths[index])
         if image is None:
             raise OSError(f"{self._paths[index]}: cannot be read any more")
         return image
-
-
-def _decode(path: Path) -> NDArray[np.uint8] | None:
-    import cv2
-    import numpy as np
-
-    image = cv2.imread(str(path))
-    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def synthetic(photographs: Photographs, count: int, seed: int, native: int) -> Iterator[Question]:

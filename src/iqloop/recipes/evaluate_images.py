@@ -26,26 +26,6 @@ def where(command: Command) -> Command:
     return root(skip(command))
 
 
-def root_of(table: Path, names: Iterable[str], images: Path | None = None) -> Path:
-    """The folder that the names start from.
-
-    It is the same for all names. Without ``images`` it is the table's folder, or the one above (which a link to the
-    table's folder does not change) if the first name that is in either of them is there.
-
-    Raises `UsageError` for a folder that is not there.
-    """
-    if images is not None:
-        if not images.is_dir():
-            raise UsageError(f"--images {images}: expected a folder")
-        return images
-    beside, above = table.parent, table.parent.resolve().parent
-    for name in names:
-        for root in (beside, above):
-            if (root / name).is_file():
-                return root
-    return beside
-
-
 def found(
     names: Iterable[str], table: Path, images: Path | None = None, skip_missing: bool = False
 ) -> tuple[dict[str, Input], int]:
@@ -54,11 +34,13 @@ def found(
     Args:
         names: relative paths, any number of times.
         table: what names them.
-        images: the folder that they start from; None finds it as `root_of` does.
+        images: the folder that they start from; None finds it as `iqloop.critic.labels.root_of` does.
         skip_missing: leave missing images out instead of refusing.
 
     Raises `UsageError` naming the first missing image, and when all are missing.
     """
+    from iqloop.critic.labels import root_of
+
     distinct = list(dict.fromkeys(names))
     root = root_of(table, distinct, images)
     missing = [name for name in distinct if not (root / name).is_file()]

@@ -5,7 +5,6 @@ Every batch is a function of (seed, step), so a run that is resumed sees what an
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from iqloop import distort
+from iqloop.critic.labels import ONE_TO_FIVE, read_ratings, root_of
 from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
 from iqloop.critic.verdicts import CLASSES
 from iqloop.critic.views import GRID
@@ -70,32 +70,37 @@ class Plan:
     count: int
 
 
+def decode(path: Path) -> Bytes | None:
+    """An image file as ``(H, W, 3)`` uint8 RGB; None when it is none."""
+    image = cv2.imread(str(path))
+    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
 def load_photographs(folder: Path, pattern: str = "*") -> list[Bytes]:
     """All images of a folder as ``(H, W, 3)`` uint8 RGB, sorted by name."""
-    images = [(path, cv2.imread(str(path))) for path in sorted(folder.glob(pattern)) if path.is_file()]
-    photographs = [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for _, image in images if image is not None]
+    images = [decode(path) for path in sorted(folder.glob(pattern)) if path.is_file()]
+    photographs = [image for image in images if image is not None]
     if not photographs:
         raise UsageError(f"no images in {folder}: expected a folder of photographs")
-    return [np.asarray(photograph, dtype=np.uint8) for photograph in photographs]
+    return photographs
 
 
 def load_rated(table: Path, fold: int | None = None, folds: int = 5) -> list[tuple[Bytes, float]]:
-    """Photographs with their mean opinion in [1, 5] (columns ``file``, ``mos_1_5``).
+    """Photographs with their mean opinion in [1, 5], from any label file on that scale (`iqloop.critic.labels`).
 
     Every ``folds``-th row from ``fold`` on is left out.
     """
-    with table.open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    if not rows or not {"file", "mos_1_5"} <= rows[0].keys():
-        raise UsageError(f"{table}: expected a CSV with columns file and mos_1_5")
-    kept = [row for i, row in enumerate(rows) if fold is None or i % folds != fold]
-    base = table.parent.parent if kept[0]["file"].startswith(table.parent.name + "/") else table.parent
+    ratings = read_ratings(table)
+    if ratings.scale != ONE_TO_FIVE:
+        raise UsageError(f"{table}: expected opinions on [1, 5], in a CSV the columns file and mos_1_5")
+    kept = [row for i, row in enumerate(ratings.rows) if fold is None or i % folds != fold]
+    base = root_of(table, (row.image for row in kept))
     rated = []
     for row in kept:
-        image = cv2.imread(str(base / row["file"]))
+        image = decode(base / row.image)
         if image is None:
-            raise UsageError(f"{base / row['file']}: named in {table.name} but cannot be read")
-        rated.append((np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8), float(row["mos_1_5"])))
+            raise UsageError(f"{base / row.image}: named in {table.name} but cannot be read")
+        rated.append((image, row.mos))
     return rated
 
 
