@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from iqloop.critic.prompts import TaskName
 from iqloop.critic.views import ViewPolicy
 
 SPECIAL = (
@@ -45,6 +46,7 @@ CHAT_TEMPLATE = (
 
 VIEWS = ViewPolicy(kind="native", pixels=448 * 448, crop=336, crops=4, whole_weight=0.25)
 """Distortions live in the pixels: no resampling within the budget; above it, native crops and the whole."""
+TASKS: tuple[TaskName, ...] = ("score", "degradation", "describe", "compare", "compare-reference")
 BEGIN = "<think>"
 """A written answer begins so, and `begin_suppress_tokens` keeps the thought from being empty: the mini also learned to
 answer without one, for scores and labels that are read out directly."""
@@ -144,7 +146,7 @@ def build_model(
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    config.iqloop = {"views": VIEWS.to_dict(), "tasks": ["score", "degradation", "describe"], "answer_begin": BEGIN}
+    config.iqloop = {"views": VIEWS.to_dict(), "tasks": list(TASKS), "answer_begin": BEGIN}
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
     stop = [token("<|im_end|>"), token("<|endoftext|>")]

@@ -104,3 +104,61 @@ def critic(side: int, count: int, repeats: int, memory: bool, choice: options.Cr
     for line in bench_critic.markdown(rows).splitlines():
         console.line(line)
     return failures.DONE
+
+
+@command.command("grpo")
+@click.option("--critic", default="qinsight-mini", show_default=True, help="Name or folder of the critic that trains.")
+@_FOLDER
+@click.option("--side", type=click.IntRange(56), default=224, show_default=True, help="Of the crops, in pixels.")
+@click.option("--questions", type=click.IntRange(1), default=4, show_default=True, help="Per step.")
+@click.option("--generations", type=click.IntRange(2), default=8, show_default=True, help="Answers to each question.")
+@click.option(
+    "--steps", type=click.IntRange(2), default=3, show_default=True, help="Per run; the first is not counted."
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each trainer, in turn.")
+@click.option("--max-new-tokens", type=click.IntRange(8), default=80, show_default=True, help="Longest answer.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def grpo(
+    ctx: click.Context,
+    /,
+    critic: str,
+    photos: Path | None,
+    side: int,
+    questions: int,
+    generations: int,
+    steps: int,
+    rounds: int,
+    max_new_tokens: int,
+    threads: int,
+    verbose: bool,
+) -> int:
+    """Seconds a step of GRPO beside stock trl's, and whether the losses are the same."""
+    import warnings
+
+    import torch
+
+    from iqloop.recipes.bench_grpo import markdown, measure
+    from iqloop.recipes.train_critic import folder_of, hush
+
+    ctx.find_root().obj.verbose = verbose
+    console = Console(verbose=verbose)
+    hush(verbose)
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runs = measure(
+            folder_of(critic),
+            photographs(photos, 2 * side),
+            side=side,
+            questions=questions,
+            generations=generations,
+            steps=steps,
+            rounds=rounds,
+            max_new_tokens=max_new_tokens,
+            say=console.line,
+        )
+    for line in markdown(runs).splitlines():
+        console.line(line)
+    return failures.DONE

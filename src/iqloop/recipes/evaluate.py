@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "score": "Agreement of a critic's scores with people's.",
     "degradation": "Class and severity of distortions that are known.",
     "ranking": "Pairs that a critic orders as people do.",
+    "comparison": "Pairs of which it is known which image is better.",
     "stability": "Spread of drawn scores over seeds.",
 }
 """Each measurement and its help line. Its module is ``iqloop.recipes.evaluate_NAME``, its click command ``command``."""

@@ -1,8 +1,10 @@
-"""Train `qinsight-mini` from nothing: `iqloop train mini --stage vision|warmstart|export|all --data DATA --run RUN`.
+"""Train `qinsight-mini`, the embedded critic: `iqloop train mini --stage STAGE|all --data DATA --run RUN`.
 
-    vision     the vision tower learns to perceive distortions (`iqloop.critic.training.vision`)
-    warmstart  the whole model learns to reason and answer in the published format (`...training.warmstart`)
-    export     half precision and the model card's figures, into a checkpoint folder
+    vision      the vision tower learns to perceive distortions (`iqloop.critic.training.vision`)
+    warmstart   the whole model learns to reason, to answer and to compare, supervised (`...training.warmstart`)
+    grpo        multi-task reinforcement on score and degradation (`...training.grpo`, `...training.synthetic`)
+    comparison  reinforcement on pairs, with the other tasks among them
+    export      half precision, into a checkpoint folder
 
 ``DATA`` holds ``photos/train`` and ``photos/val`` (clean photographs) and, if human scores are to be learned,
 ``rated/*.csv`` with columns ``file`` and ``mos_1_5``. Stages resume from ``RUN`` when they are started again.
@@ -12,14 +14,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from iqloop.errors import UsageError
+import click
 
-Stage = Literal["vision", "warmstart", "export"]
-STAGES: tuple[Stage, ...] = ("vision", "warmstart", "export")
+from iqloop.critic.prompts import TaskName
+from iqloop.errors import UsageError
+from iqloop.recipes import failures, options
+from iqloop.recipes.console import Console
+
+Stage = Literal["vision", "warmstart", "grpo", "comparison", "export"]
+STAGES: tuple[Stage, ...] = ("vision", "warmstart", "grpo", "comparison", "export")
+GRPO_RATE = 2e-5
+"""Of a model a thousand times smaller than the one that the papers' 1e-6 is for."""
+CONTINUED = 0.4
+"""Fraction of the peak rates for a run that goes on from trained weights."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +41,113 @@ class MiniRun:
     run: Path
     vision_steps: int = 3400
     warmstart_steps: int = 900
+    grpo_steps: int = 150
+    comparison_steps: int = 100
     seed: int = 0
     fold: int | None = 0
     """Every fifth rated photograph, starting at this one, is kept for measuring; None trains on all."""
+    begin: str | None = None
+    """Checkpoint folder, or ``qinsight-mini``, that the run goes on from; None starts from random weights."""
     workers: int = 1
     threads: int = 1
+    bf16: bool | None = None
+    """Of the stages of reinforcement; the others always autocast."""
+
+
+_DEFAULT = MiniRun(Path(), Path())
+
+
+@click.command("mini")
+@click.option("--stage", type=click.Choice([*STAGES, "all"]), default="all", show_default=True, help="What to run.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder with photos/train and photos/val, and rated/*.csv if human scores are to be learned.",
+)
+@click.option(
+    "--run", "run", type=click.Path(path_type=Path), required=True, help="Folder of the run: log, checkpoints, export."
+)
+@click.option("--vision-steps", type=click.IntRange(1), default=_DEFAULT.vision_steps, show_default=True)
+@click.option("--warmstart-steps", type=click.IntRange(1), default=_DEFAULT.warmstart_steps, show_default=True)
+@click.option("--grpo-steps", type=click.IntRange(1), default=_DEFAULT.grpo_steps, show_default=True)
+@click.option("--comparison-steps", type=click.IntRange(1), default=_DEFAULT.comparison_steps, show_default=True)
+@options.seeded
+@click.option(
+    "--fold",
+    type=click.IntRange(-1, 4),
+    default=_DEFAULT.fold,
+    show_default=True,
+    help="Every fifth rated photograph, starting at this one, is kept for measuring; -1 trains on all.",
+)
+@click.option(
+    "--from",
+    "begin",
+    help="Checkpoint folder to go on from, or qinsight-mini: the weights of the package. Default: random weights.",
+)
+@click.option("--workers", type=click.IntRange(0), default=_DEFAULT.workers, show_default=True, help="Data processes.")
+@click.option("--threads", type=click.IntRange(1), default=_DEFAULT.threads, show_default=True, help="CPU threads.")
+@click.option("--bf16/--no-bf16", default=None, help="Autocast of grpo and comparison. Default: on a GPU.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    stage: str,
+    data: Path,
+    run: Path,
+    vision_steps: int,
+    warmstart_steps: int,
+    grpo_steps: int,
+    comparison_steps: int,
+    seed: int,
+    fold: int,
+    begin: str | None,
+    workers: int,
+    threads: int,
+    bf16: bool | None,
+    verbose: bool,
+) -> int:
+    """Train qinsight-mini, the embedded critic, from nothing. Started again, it resumes from the run's folder."""
+    ctx.find_root().obj.verbose = verbose
+    console = Console(verbose=verbose)
+    settings = MiniRun(
+        data,
+        run,
+        vision_steps=vision_steps,
+        warmstart_steps=warmstart_steps,
+        grpo_steps=grpo_steps,
+        comparison_steps=comparison_steps,
+        seed=seed,
+        fold=None if fold < 0 else fold,
+        begin=begin,
+        workers=workers,
+        threads=threads,
+        bf16=bf16,
+    )
+    stages: tuple[Stage, ...] = STAGES if stage == "all" else tuple(name for name in STAGES if name == stage)
+    for name in stages:
+        run_stage(name, settings, console.line)
+    return failures.DONE
 
 
 def run_stage(stage: Stage, run: MiniRun, say: Callable[[str], None]) -> None:
     """Run one stage; raises `UsageError` when its input is missing."""
-    {"vision": _vision, "warmstart": _warmstart, "export": _export}[stage](run, say)
+    stages = {"vision": _vision, "warmstart": _warmstart, "grpo": _grpo, "comparison": _comparison, "export": _export}
+    stages[stage](run, say)
+
+
+def _model(run: MiniRun) -> tuple[Any, Any]:
+    """Model, in float32 and trainable, and processor that a run starts from."""
+    if run.begin is not None:
+        from iqloop.critic.checkpoint import CheckpointSource, load
+        from iqloop.critic.known import DEFAULT, MINI_FOLDER
+
+        folder = MINI_FOLDER if run.begin == DEFAULT else Path(run.begin)
+        if not folder.is_dir():
+            raise UsageError(f"{run.begin}: expected a checkpoint folder to go on from, or {DEFAULT}")
+        checkpoint = load(CheckpointSource(run.begin, str(folder)), device="cpu", dtype="float32")
+        return checkpoint.model.requires_grad_(True), checkpoint.processor
+    return _new_model(run.seed)
 
 
 def _new_model(seed: int) -> tuple[Any, Any]:
@@ -81,9 +189,11 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     from iqloop.critic.training.vision import VisionSettings, train_vision
 
     torch.set_num_threads(run.threads)
-    model, _ = _new_model(run.seed)
+    model, _ = _model(run)
     photographs, rated, held_out = _data(run)
     settings = VisionSettings(steps=run.vision_steps, seed=run.seed)
+    if run.begin is not None:
+        settings = replace(settings, fresh=False, small_share=0.0, rate=settings.rate * CONTINUED)
     log = _logger(run, "vision", say)
     train_vision(model.model.visual, photographs, rated, held_out, settings, run.run, log, run.workers)
 
@@ -95,36 +205,100 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
 
     torch.set_num_threads(run.threads)
     vision = run.run / "vision.pt"
-    if not vision.exists():
+    if not vision.exists() and run.begin is None:
         raise UsageError(f"{vision} is missing: run  iqloop train mini --stage vision --run {run.run}  first")
-    checkpoint = _as_checkpoint(*_new_model(run.seed))
-    checkpoint.model.model.visual.load_state_dict(torch.load(vision, weights_only=True)["visual"])
+    checkpoint = _as_checkpoint(*_model(run))
+    if vision.exists():
+        checkpoint.model.model.visual.load_state_dict(torch.load(vision, weights_only=True)["visual"])
     photographs, rated, held_out = _data(run)
     settings = WarmstartSettings(steps=run.warmstart_steps, seed=run.seed)
+    if run.begin is not None:
+        rates = {name: getattr(settings, name) * CONTINUED for name in ("rate", "embed_rate", "vision_rate")}
+        settings = replace(settings, **rates)
     log = _logger(run, "warmstart", say)
     train_warmstart(checkpoint, photographs, rated, held_out, settings, run.run, log, run.workers)
 
 
-def _export(run: MiniRun, say: Callable[[str], None]) -> None:
+def _grpo(run: MiniRun, say: Callable[[str], None]) -> None:
+    _reinforce(run, say, "grpo", ("score", "degradation"), run.grpo_steps, _warm(run))
+
+
+def _comparison(run: MiniRun, say: Callable[[str], None]) -> None:
+    before = run.run / "grpo" / "final"
+    if not before.is_dir():
+        raise UsageError(f"{before} is missing: run  iqloop train mini --stage grpo --run {run.run}  first")
+    # The other tasks stay in the mix: what is not asked any more is forgotten.
+    tasks: tuple[TaskName, ...] = ("compare-reference", "score", "compare-reference", "degradation")
+    _reinforce(run, say, "comparison", tasks, run.comparison_steps, before)
+
+
+def _reinforce(
+    run: MiniRun,
+    say: Callable[[str], None],
+    name: str,
+    tasks: tuple[TaskName, ...],
+    steps: int,
+    begin: Path,
+) -> None:
+    """One stage of reinforcement, from a checkpoint folder to ``RUN/name/final``."""
     import torch
+
+    from iqloop.critic.training.grpo import PRESETS, Machine, train_grpo, trainer
+    from iqloop.critic.training.synthetic import Source, examples, rows
+
+    torch.set_num_threads(run.threads)
+    photographs, rated, _ = _data(run)
+    settings = replace(
+        PRESETS["q-insight"],
+        steps=steps,
+        prompts_per_device=PRESETS["q-insight"].prompts_per_step // 2,
+        rate=GRPO_RATE,
+        final_rate=GRPO_RATE / 1000,
+        max_new_tokens=80,
+        seed=run.seed,
+        save_every=25,
+    )
+    questions = examples(tasks, steps * settings.prompts_per_step)
+    source = Source(photographs, rated, seed=run.seed + 1000)
+    output = run.run / name
+    output.mkdir(parents=True, exist_ok=True)
+    made = trainer(begin, output, questions, settings, Machine(bf16=run.bf16), rows(source, questions))
+    train_grpo(made, output, lambda line: say(f"{name} {line}"))
+
+
+def _warm(run: MiniRun) -> Path:
+    """The warm start's weights as a checkpoint folder, in float32."""
+    from iqloop.critic.mini import TASKS, save
+
+    state, folder = run.run / "warmstart.pt", run.run / "warmstart"
+    if not state.exists():
+        raise UsageError(f"{state} is missing: run  iqloop train mini --stage warmstart --run {run.run}  first")
+    model, processor = _model(run)
+    import torch
+
+    model.load_state_dict(torch.load(state, weights_only=True)["model"])
+    model.config.iqloop = {**model.config.iqloop, "tasks": list(TASKS)}
+    save(model, processor, folder)
+    return folder
+
+
+def _export(run: MiniRun, say: Callable[[str], None]) -> None:
+    """The weights of the last stage that was run, in half precision."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from iqloop.critic.mini import save
 
-    state = run.run / "warmstart.pt"
-    if not state.exists():
-        raise UsageError(f"{state} is missing: run  iqloop train mini --stage warmstart --run {run.run}  first")
-    model, processor = _new_model(run.seed)
-    saved = torch.load(state, weights_only=True)
-    model.load_state_dict(saved["model"])
+    finals = [run.run / name / "final" for name in ("comparison", "grpo")]
+    last = next((folder for folder in finals if folder.is_dir()), None) or _warm(run)
+    model = AutoModelForImageTextToText.from_pretrained(last, dtype=torch.float16, local_files_only=True)
     folder = run.run / "qinsight-mini"
-    save(model.half(), processor, folder)
-    say(f"export {folder} steps={saved['step']} bytes={sum(file.stat().st_size for file in folder.iterdir())}")
+    save(model, AutoProcessor.from_pretrained(last, local_files_only=True), folder)
+    say(f"export {folder} from {last} bytes={sum(file.stat().st_size for file in folder.iterdir())}")
 
 
 def _as_checkpoint(model: Any, processor: Any) -> Any:
     from iqloop.critic.checkpoint import Checkpoint, CheckpointSource
-    from iqloop.critic.mini import VIEWS
-    from iqloop.critic.prompts import TaskName
+    from iqloop.critic.mini import TASKS, VIEWS
 
-    tasks: tuple[TaskName, ...] = ("score", "degradation", "describe")
-    return Checkpoint(CheckpointSource("qinsight-mini", "", tasks=tasks), model, processor, VIEWS, tasks, "training")
+    return Checkpoint(CheckpointSource("qinsight-mini", "", tasks=TASKS), model, processor, VIEWS, TASKS, "training")

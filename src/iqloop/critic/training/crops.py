@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -36,6 +37,13 @@ ALIGNED_SHARE = 0.75
 """Fraction of crops that start at a corner of JPEG's grid, as the views of a whole file do."""
 SOFTEST = 1.5
 """Largest enlargement of a photograph before it is distorted."""
+SMALLEST_SHARE, NATIVE_SHARE = 0.3, 0.2
+"""Fractions of crops at the scale of DQ-495K (short side 224) and at the photograph's own, where nothing is resampled;
+the others are anywhere between."""
+DEVELOPED_SHARE = 0.5
+"""Fraction of images that get another camera's white balance, colours, tone curve, sharpening or smoothing."""
+MIXED_SHARE = 0.15
+"""Fraction of the distorted images that get two or three distortions of different classes."""
 CLEAN_OPINION = 3.7
 """Rated photographs from this score on serve as clean ones too: they widen what a clean photograph looks like."""
 
@@ -45,13 +53,15 @@ class Label:
     """What is known of a crop; None where it is not."""
 
     distortion_class: int | None
-    """Index into `CLASSES`."""
+    """Index into `CLASSES`; of a mixture, the class of the strongest distortion."""
     function: int | None
     """Index into `FUNCTIONS`; None for clean and rated photographs."""
     severity: int | None
     """1 to 5; None for clean and rated photographs."""
     score: float
     """In [1, 5]."""
+    also: tuple[int, ...] = ()
+    """The other classes of a mixture."""
 
 
 @dataclass(frozen=True)
@@ -164,26 +174,83 @@ def distorted(photograph: Bytes, side: int, rng: np.random.Generator) -> tuple[B
     The scale goes from short side 224, as in DQ-495K, to `SOFTEST` times native: photographs differ in how sharp they
     are at their pixels, and a critic that knows only crisp ones calls every other one blurred.
     """
-    shortest = min(photograph.shape[:2])
-    smallest = max(side + 8, 224) / shortest
-    scale = float(np.exp(rng.uniform(np.log(min(smallest, 1)), np.log(SOFTEST))))
-    margin = 24 if side >= 200 else 16
-    image = sharpest(photograph, round((side + margin) / scale), rng)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    scaled = cv2.resize(image, (side + margin, side + margin), interpolation=method)
-    image = exposed(flip(np.asarray(scaled, dtype=np.uint8), rng), rng)
+    image = scene(photograph, side, rng)
     index = int(rng.integers(len(CLASSES)))
     if CLASSES[index] == "null":
         label = Label(index, None, None, CLEAN)
     else:
-        distortion = distort.draw(CLASSES[index], rng)
-        image = distort.apply(image, distortion.name, distortion.severity, seed=int(rng.integers(2**31)))
-        score = mean_opinion(distortion.name, distortion.severity)
-        label = Label(index, FUNCTIONS.index(distortion.name), int(distortion.severity), score)
+        others = [name for name in CLASSES if name not in ("null", CLASSES[index])]
+        more = int(rng.integers(1, 3)) if rng.random() < MIXED_SHARE else 0
+        chosen = [CLASSES[index], *(others[i] for i in rng.permutation(len(others))[:more])]
+        mixture = distort.draw_mixture(chosen, rng)
+        image = distort.apply_all(image, mixture, seed=int(rng.integers(2**31)))
+        label = label_of(mixture)
     image = cut(image, side, rng, GRID if rng.random() < ALIGNED_SHARE else 1)
     if rng.random() < RECODED_SHARE:
         image = compression.jpeg(image, int(rng.integers(88, 98)))
     return image, label
+
+
+def scene(photograph: Bytes, side: int, rng: np.random.Generator) -> Bytes:
+    """A clean square of a photograph at a random scale, a little larger than ``side``, as some camera might show it."""
+    shortest = min(photograph.shape[:2])
+    smallest = min((side + 8) / shortest, 1.0) if side >= 224 else min(max(side + 8, 224) / shortest, 1.0)
+    kind = rng.random()
+    if kind < SMALLEST_SHARE:
+        scale = smallest
+    elif kind < SMALLEST_SHARE + NATIVE_SHARE:
+        scale = 1.0
+    else:
+        scale = float(np.exp(rng.uniform(np.log(smallest), np.log(SOFTEST))))
+    size = side + (24 if side >= 200 else 16)
+    image = sharpest(photograph, round(size / scale), rng)
+    if rng.random() < DEVELOPED_SHARE:
+        image = developed(image, rng)
+    if image.shape[:2] != (size, size):
+        filters = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX)
+        chosen = filters[int(rng.integers(3))] if scale < 1 else Image.Resampling.BICUBIC
+        image = np.asarray(Image.fromarray(image).resize((size, size), chosen), dtype=np.uint8)
+    return exposed(flip(image, rng), rng)
+
+
+def label_of(mixture: Sequence[distort.Distortion]) -> Label:
+    """What is known of an image with these distortions: the strongest names it, all of them cost quality.
+
+    Each distortion leaves a share of the distance between a bad image and a clean one; the shares multiply.
+    """
+    strongest = max(mixture, key=lambda one: one.severity)
+    left = np.prod([(mean_opinion(one.name, one.severity) - 1) / (CLEAN - 1) for one in mixture])
+    return Label(
+        _class_of(strongest.name),
+        FUNCTIONS.index(strongest.name),
+        int(strongest.severity),
+        float(1 + (CLEAN - 1) * left),
+        tuple(_class_of(one.name) for one in mixture if one is not strongest),
+    )
+
+
+def _class_of(function: str) -> int:
+    return next(i for i, name in enumerate(CLASSES) if name in function)
+
+
+def developed(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """As another camera might have developed it: white balance, colours and tone, then sharpened, smoothed or neither.
+
+    A few hundred photographs come from few cameras, and what is the same in all of them would pass for what clean is.
+    """
+    x = image.astype(np.float32) / 255
+    x = x * np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
+    grey = x.mean(2, keepdims=True)
+    x = np.clip(grey + (x - grey) * float(rng.uniform(0.6, 1.4)), 0, 1)
+    bend = float(rng.uniform(-0.25, 0.35))
+    x = x + bend * x * (1 - x) * (2 * x - 1)
+    finish = rng.random()
+    if finish < 0.35:
+        soft = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.6, 1.2)))
+        x = x + float(rng.uniform(0.2, 0.9)) * (x - soft)
+    elif finish < 0.6:
+        x = cv2.bilateralFilter(x, 5, float(rng.uniform(0.02, 0.06)), 2)
+    return np.asarray(np.rint(np.clip(x, 0, 1) * 255), dtype=np.uint8)
 
 
 def exposed(image: Bytes, rng: np.random.Generator) -> Bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from iqloop.critic.prompts import Q_INSIGHT, Q_INSIGHT_SYSTEM, VISUALQUALITY_R1
 from iqloop.critic.training.crops import Label
 from iqloop.critic.training.opinion import FUNCTIONS
 from iqloop.critic.verdicts import CLASSES, SEVERITIES
+
+if TYPE_CHECKING:
+    from iqloop.critic.training.pairs import Pair
 
 EVIDENCE: dict[str, tuple[str, ...]] = {
     "noise_gaussian_RGB": ("Fine random grain covers flat areas and edges alike, in every colour channel.",),
@@ -81,6 +85,19 @@ def describe_answer(label: Label, rng: np.random.Generator) -> str:
     """The answer to the description prompt: the thought alone is the answer."""
     word = next(word for bound, word in WORTH if label.score >= bound)
     return f"{evidence(label, rng)} The overall quality is {word}.".strip()
+
+
+def comparison_answer(pair: Pair, rng: np.random.Generator) -> str:
+    """The answer to a comparison: what sets the two images apart, then which one is better."""
+    words = {"A": "Image A", "B": "Image B", "similar": "Similar"}
+    if pair.choice == "similar":
+        thought = "No clear difference is visible."
+    elif pair.kind == "severity":
+        thought = f"{NAMES[pair.distortion_class].capitalize()} is slight in {words[pair.choice]}."
+    else:
+        thought = f"Edges and texture are natural in {words[pair.choice]}."
+    thought = "" if rng.random() < SHORT else f"{thought} "
+    return f"<think> {thought}</think><answer> {words[pair.choice]} </answer>"
 
 
 def corpus() -> Iterator[str]:

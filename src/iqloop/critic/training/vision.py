@@ -33,10 +33,14 @@ class VisionSettings:
     """Hyper-parameters of the stage."""
 
     steps: int = 3400
+    fresh: bool = True
+    """Start the patch embedding as a DCT; False goes on from the tower's weights."""
     small_share: float = 0.45
     """Fraction of the steps on small crops."""
     small: Plan = field(default_factory=lambda: Plan(side=112, count=128))
     large: Plan = field(default_factory=lambda: Plan(side=224, count=32))
+    native: Plan = field(default_factory=lambda: Plan(side=336, count=14))
+    """In the place of every third large one: as large as the views of a whole file."""
     rate: float = 5e-3
     """Peak rate of matrices, by Muon with AdamW-like update size."""
     embed_rate: float = 5e-4
@@ -49,7 +53,8 @@ class VisionSettings:
     def plans(self) -> list[Plan]:
         """What each step draws."""
         switch = round(self.steps * self.small_share)
-        return [self.small] * switch + [self.large] * (self.steps - switch)
+        large = (self.large, self.large, self.native)
+        return [self.small] * switch + [large[i % 3] for i in range(self.steps - switch)]
 
 
 class Heads(nn.Module):
@@ -79,11 +84,21 @@ def loss_of(outputs: Sequence[Tensor], labels: Sequence[Label]) -> Tensor:
     """Cross-entropies of what is known of each crop plus the squared error of the score."""
     classes, functions, severities, scores = outputs
     total = scores.new_zeros(())
-    for logits, name, weight in ((classes, "distortion_class", 1.0), (functions, "function", 0.5)):
-        total = total + weight * _known(logits, [getattr(label, name) for label in labels])
+    total = total + present(classes, labels) + 0.5 * _known(functions, [label.function for label in labels])
     total = total + _known(severities, [None if x.severity is None else x.severity - 1 for x in labels])
     target = torch.tensor([label.score for label in labels], device=scores.device)
     return total + 0.5 * F.mse_loss(3 + scores[:, 0], target)
+
+
+def present(logits: Tensor, labels: Sequence[Label]) -> Tensor:
+    """Cross-entropy of the classes ``(B, 5)``: the probability of any class that is there counts as right."""
+    rows = [i for i, label in enumerate(labels) if label.distortion_class is not None]
+    if not rows:
+        return logits.sum() * 0
+    there = torch.zeros(len(rows), logits.shape[-1], dtype=torch.bool, device=logits.device)
+    for k, i in enumerate(rows):
+        there[k, [labels[i].distortion_class, *labels[i].also]] = True
+    return -logits[rows].log_softmax(-1).masked_fill(~there, -torch.inf).logsumexp(-1).mean()
 
 
 def _known(logits: Tensor, targets: Sequence[int | None]) -> Tensor:
@@ -95,7 +110,10 @@ def _known(logits: Tensor, targets: Sequence[int | None]) -> Tensor:
 
 @torch.no_grad()
 def accuracy(visual: Any, heads: Heads, batches: Sequence[Batch]) -> dict[str, float]:
-    """Macro class accuracy, level accuracy (class and level right) and mean absolute score error."""
+    """Macro class accuracy, level accuracy (class and level right) and mean absolute score error.
+
+    Any class of a mixture counts as right; levels are counted where there is one distortion.
+    """
     right: dict[int, list[float]] = {i: [] for i in range(len(CLASSES))}
     levels: list[float] = []
     errors: list[float] = []
@@ -105,9 +123,9 @@ def accuracy(visual: Any, heads: Heads, batches: Sequence[Batch]) -> dict[str, f
             errors.append(abs(3 + float(outputs[3][i, 0]) - label.score))
             if label.distortion_class is None:
                 continue
-            hit = int(outputs[0][i].argmax()) == label.distortion_class
+            hit = int(outputs[0][i].argmax()) in (label.distortion_class, *label.also)
             right[label.distortion_class].append(float(hit))
-            if label.severity is not None:
+            if label.severity is not None and not label.also:
                 levels.append(float(hit and int(outputs[2][i].argmax()) == label.severity - 1))
     result = {f"class/{CLASSES[i]}": float(np.mean(hits)) for i, hits in right.items() if hits}
     result["class"] = float(np.mean(list(result.values())))
@@ -182,9 +200,10 @@ def train_vision(
     batches = stream(Crops(photographs, rated, plans, settings.seed, start), workers)
     heads = Heads(visual.config.out_hidden_size)
     first = Crops(photographs, (), plans, settings.seed + 1).batch(0).pixels
-    with torch.no_grad():
+    if settings.fresh:
         patches = patchify(first.permute(0, 3, 1, 2).float() / 255)[0]
-        visual.patch_embed.proj.weight.copy_(whitened_dct(visual.config.hidden_size, patches))
+        with torch.no_grad():
+            visual.patch_embed.proj.weight.copy_(whitened_dct(visual.config.hidden_size, patches))
     validation = Crops(held_out, (), [settings.large] * 20, settings.seed + 7)
     test = [validation.batch(i) for i in range(12)]
     pair = optimisers((visual, heads), settings.rate, settings.embed_rate, settings.weight_decay)

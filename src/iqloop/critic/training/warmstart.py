@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,13 @@ from torch import Tensor, nn
 from iqloop.critic.checkpoint import Checkpoint
 from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.prompts import Q_INSIGHT, Prompt
-from iqloop.critic.training.crops import Batch, Crops, Label, Plan, stream
-from iqloop.critic.training.reasoning import degradation_answer, describe_answer, score_answer
+from iqloop.critic.training.crops import Batch, Label, Plan, stream
+from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan
+from iqloop.critic.training.reasoning import comparison_answer, degradation_answer, describe_answer, score_answer
 from iqloop.critic.training.vision import Log, optimisers, rate_at
+
+ALONE_SHARE = 1 / 3
+"""Fraction of the comparisons that are asked without their reference."""
 
 Answerer = Callable[[Label, np.random.Generator], str]
 
@@ -41,8 +45,14 @@ class WarmstartSettings:
     """Hyper-parameters of the stage."""
 
     steps: int = 900
-    plans: tuple[Plan, ...] = (Plan(224, 32), Plan(224, 32), Plan(336, 14))
-    """Sizes of crops, in turn."""
+    plans: tuple[Plan, ...] = (
+        Plan(224, 32),
+        PairPlan(168, 16),
+        Plan(224, 32),
+        Plan(336, 14),
+        PairPlan(224, 9),
+    )
+    """Sizes of crops and of pairs, in turn."""
     rate: float = 4e-3
     """Peak rate of the language model's matrices (Muon)."""
     embed_rate: float = 2e-3
@@ -139,6 +149,40 @@ def _collate(
     return Packed(inputs, target)
 
 
+def pack_pairs(checkpoint: Checkpoint, pairs: Sequence[Pair], rng: np.random.Generator) -> Packed:
+    """Tokens and targets of comparisons: every third without its reference, where there is a better image."""
+    stop = checkpoint.tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]
+    rows, answers, views = [], [], []
+    for pair in pairs:
+        alone = pair.choice != "similar" and rng.random() < ALONE_SHARE
+        arrays = (pair.a, pair.b) if alone else (pair.reference, pair.a, pair.b)
+        images = [torch.from_numpy(array).permute(2, 0, 1).float() / 255 for array in arrays]
+        prompt = Q_INSIGHT["compare" if alone else "compare-reference"]
+        opening = encode(checkpoint, question(checkpoint, prompt), images)
+        answer = checkpoint.tokenizer(comparison_answer(pair, rng), add_special_tokens=False)["input_ids"] + stop
+        rows.append(opening + answer)
+        answers.append(len(answer))
+        views.append(images)
+    made = collate(checkpoint, rows, views)
+    # Left-padded: every row ends with its answer, and each place predicts the next token.
+    targets = torch.full_like(made.input_ids, -100)
+    for i, count in enumerate(answers):
+        targets[i, -count - 1 : -1] = made.input_ids[i, -count:]
+    inputs = {
+        "input_ids": made.input_ids,
+        "attention_mask": made.attention_mask,
+        "mm_token_type_ids": made.mm_token_type_ids,
+        "pixel_values": made.pixel_values,
+        "image_grid_thw": made.image_grid_thw,
+    }
+    return Packed(inputs, targets)
+
+
+def pack(checkpoint: Checkpoint, batch: Batch | Sequence[Pair], rng: np.random.Generator) -> Packed:
+    """Tokens and targets of a step's batch, of either kind."""
+    return pack_questions(checkpoint, batch, rng) if isinstance(batch, Batch) else pack_pairs(checkpoint, batch, rng)
+
+
 def answer_loss(checkpoint: Checkpoint, packed: Packed) -> Tensor:
     """Mean cross-entropy of the answers' tokens."""
     model = checkpoint.model
@@ -167,11 +211,11 @@ def train_warmstart(
     state = torch.load(saved_state, weights_only=True) if saved_state.exists() else None
     start = state["step"] if state else 0
     plans = [settings.plans[i % len(settings.plans)] for i in range(settings.steps)]
-    crops = Crops(photographs, rated, plans, settings.seed + 100, start, settings.rated_share)
+    crops = CropsAndPairs(photographs, rated, plans, settings.seed + 100, start, settings.rated_share)
     batches = stream(crops, workers)
-    quarter = [Plan(plan.side, max(1, plan.count // 2)) for plan in settings.plans] * 4
-    validation = Crops(held_out, (), quarter, settings.seed + 7)
-    test = [pack_questions(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(6)]
+    half = [replace(plan, count=max(1, plan.count // 2)) for plan in settings.plans] * 2
+    validation = CropsAndPairs(held_out, (), half, settings.seed + 7)
+    test = [pack(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(len(half))]
     language = (model.model.language_model,)
     pair = (
         *optimisers(language, settings.rate, settings.embed_rate, settings.weight_decay),
@@ -188,7 +232,7 @@ def train_warmstart(
         for optimiser, rates in zip(pair, peaks, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        packed = pack_questions(checkpoint, batch, np.random.default_rng([settings.seed, step]))
+        packed = pack(checkpoint, batch, np.random.default_rng([settings.seed, step]))
         loss = answer_loss(checkpoint, packed)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
