@@ -16,12 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
+from iqloop.critic.checkpoint import CheckpointSource, load
+from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.prompts import Q_INSIGHT
 from iqloop.critic.rewards import ranking_rewards
+from iqloop.critic.training import synthetic
 from iqloop.critic.training.examples import Example
-from iqloop.critic.training.grpo import PRESETS, Batches, Machine, newest, reward_functions, trainer
+from iqloop.critic.training.grpo import PRESETS, Batches, Machine, newest, reward_functions, train_grpo, trainer
+from iqloop.critic.training.share_prompt import plant
 from iqloop.critic.training.share_vision import distinct, shared_vision
 from iqloop.errors import UsageError
+from iqloop.restorers.classical import classical_tools
 from tests.conftest import Photograph
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # trl's and transformers' notes of deprecation
@@ -160,8 +165,6 @@ def test_equal_images_are_found(tiny_folder: Path) -> None:
 
 
 def test_sharing_keeps_the_gradient(tiny_folder: Path) -> None:
-    from iqloop.critic.checkpoint import CheckpointSource, load
-
     model = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu").model.requires_grad_(True)
     a, b = torch.rand(16, 1176), torch.rand(16, 1176)
     pixels, grid = torch.cat([a, b, a]), torch.tensor([[1, 4, 4]] * 3)
@@ -177,6 +180,66 @@ def test_sharing_keeps_the_gradient(tiny_folder: Path) -> None:
         shared, added = run()
     torch.testing.assert_close(shared, plain, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(added, gradient, rtol=1e-3, atol=1e-2 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize("pixels", [(56, 84), (84, 56)])
+def test_a_tree_predicts_what_single_rows_do(
+    tiny_folder: Path, photograph: Photograph, pixels: tuple[int, int]
+) -> None:
+    """Two questions of different length, one with three images, and answers of different length, in any order."""
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    images = [torch.from_numpy(photograph("astronaut", side)).permute(2, 0, 1) / 255 for side in (*pixels, 56)]
+    asked = [("score", images[:1]), ("compare-reference", images), ("score", images[1:2])]
+    openings = [encode(checkpoint, question(checkpoint, Q_INSIGHT[task]), views) for task, views in asked]  # type: ignore[index]
+    order, lengths = [1, 0, 2, 0, 1, 0], [5, 3, 1, 6, 2, 4]
+    answers = [[20 + 7 * i + k for k in range(length)] for i, length in enumerate(lengths)]
+    made = collate(checkpoint, [openings[i] for i in order], [asked[i][1] for i in order])
+    width = max(lengths)
+    behind = torch.tensor([answer + [0] * (width - len(answer)) for answer in answers])
+    kept = torch.tensor([[1] * len(answer) + [0] * (width - len(answer)) for answer in answers])
+    ids, mask = torch.cat([made.input_ids, behind], 1), torch.cat([made.attention_mask, kept], 1)
+    counts = [len(asked[i][1]) for i in order]
+    tree = plant(
+        checkpoint.model, ids, mask, width, made.pixel_values, made.image_grid_thw, counts, made.mm_token_type_ids
+    )
+    assert tree.inputs["input_ids"].shape[0] == 3
+    logits = checkpoint.model(**tree.inputs).logits.log_softmax(-1)[tree.row, tree.place]
+    ours = logits.gather(-1, behind[..., None])[..., 0]
+    for i, (which, answer) in enumerate(zip(order, answers, strict=True)):
+        alone = collate(checkpoint, [openings[which] + answer], [asked[which][1]])
+        checkpoint.model.model.rope_deltas = None
+        row = checkpoint.model(**alone.as_dict()).logits[0].log_softmax(-1)[-len(answer) - 1 : -1]
+        theirs = row.gather(-1, torch.tensor(answer)[:, None])[:, 0]
+        torch.testing.assert_close(ours[i, : len(answer)], theirs, rtol=1e-4, atol=2e-4)
+
+
+def test_made_rows_depend_on_seed_and_index_only(photograph: Photograph) -> None:
+    tasks = ("score", "degradation", "compare-reference")
+    asked = synthetic.examples(tasks, 9)
+    source = synthetic.Source(
+        [photograph("astronaut", 300)], [(photograph("coffee", 300), 2.2)], classical_tools(), side=112
+    )
+    one, other = synthetic.rows(source, asked), synthetic.rows(source, asked)
+    backwards = [other[i] for i in reversed(range(9))][::-1]
+    for i, (row, again) in enumerate(zip((one[i] for i in range(9)), backwards, strict=True)):
+        assert row["task"] == tasks[i % 3] and row["index"] == i
+        assert all(np.array_equal(a, b) for a, b in zip(row["images"], again["images"], strict=True))
+        assert len(row["images"]) == (3 if i % 3 == 2 else 1)
+        known = [row[name] is not None for name in ("opinion", "distortion_class", "choice")]
+        assert known == [i % 3 == 0, i % 3 == 1, i % 3 == 2]
+
+
+def test_a_run_on_made_rows(tiny_folder: Path, photograph: Photograph, tmp_path: Path) -> None:
+    asked = synthetic.examples(("compare-reference", "score"), 4)
+    source = synthetic.Source([photograph("astronaut", 300)], [], classical_tools(), side=112)
+    settings = replace(SETTINGS, steps=1)
+    made = trainer(tiny_folder, tmp_path, asked, settings, CPU, synthetic.rows(source, asked))
+    said: list[str] = []
+    figures = train_grpo(made, tmp_path, said.append)
+    assert figures["answers/unparsed"] == 1 and figures["rewards/format/mean"] == 0  # a random model
+    assert said[0].startswith("step 1/1")
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["step"] == 1
+    assert load(CheckpointSource("final", str(tmp_path / "final")), device="cpu").version
 
 
 # -- which rows make a step --------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from iqloop import distort
 from iqloop.critic.training import pairs
-from iqloop.critic.training.pairs import Pair, classical_tools, psnr, severity_pair, tool_pair
+from iqloop.critic.training.pairs import Pair, psnr, severity_pair, tool_pair
 from iqloop.errors import ToolError
 from iqloop.restorers import ClassicalTool, Tool, ToolInfo
+from iqloop.restorers.classical import classical_tools
 from tests.conftest import Photograph
 
 Bytes = NDArray[np.uint8]

@@ -73,7 +73,9 @@ def measure(
         ours = name == OURS
         machine = Machine(share_vision=ours, share_prompts=ours, fast_vision=ours)
         with tempfile.TemporaryDirectory() as output:
-            made = trainer(folder, Path(output), asked, settings, machine, rows(Source(photographs, (), side), asked))
+            made = trainer(
+                folder, Path(output), asked, settings, machine, rows(Source(photographs, (), side=side), asked)
+            )
             made.train()
         log = [row for row in made.state.log_history if "step_time" in row]
         run = Run(

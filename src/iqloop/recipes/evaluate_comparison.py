@@ -40,7 +40,8 @@ def made(
     """The pairs that have no answer yet, by key: photographs in turn, every pair of a seed of its own."""
     import numpy as np
 
-    from iqloop.critic.training.pairs import classical_tools, severity_pair, tool_pair
+    from iqloop.critic.training.pairs import severity_pair, tool_pair
+    from iqloop.restorers.classical import classical_tools
 
     tools = classical_tools()
     for kind in kinds:

@@ -124,7 +124,7 @@ def command(
         settings = replace(PRESETS[preset], **{name: value for name, value in changed.items() if value is not None})
         folder, where = folder_of(model), _deepspeed(deepspeed)
         examples = _examples(scores, degradations, comparisons, images, missing, console)
-        plan = _plan(folder, examples, settings, bool(settings.lora))
+        plan = _plan(folder, examples, settings, device)
         for line in plan:
             console.line(line)
         if dry_run:
@@ -185,22 +185,26 @@ def _examples(
     return readable(balanced(found), missing, console.line)
 
 
-def _plan(folder: Path, examples: Sequence[Example], settings: GrpoSettings, lora: bool) -> list[str]:
+def _plan(folder: Path, examples: Sequence[Example], settings: GrpoSettings, device: str | None) -> list[str]:
     """What a run will do, and what it needs at least."""
     from collections import Counter
 
+    import torch
+
     from iqloop.critic.checkpoint import skeleton
-    from iqloop.critic.training.grpo import grouping, prompts_of, steps_of
+    from iqloop.critic.training.grpo import grouping, passes, prompts_of, steps_of
 
     asked = {example.task for example in examples}
     unknown = asked - set(prompts_of(settings))
     if unknown:
         raise UsageError(f"the prompts of {settings.prompts} have no {', '.join(sorted(unknown))} question")
-    steps = steps_of(len(examples), settings, grouping(examples, settings))
+    steps = steps_of(settings, grouping(examples, settings))
+    passes(settings, on_gpu=False if device == "cpu" else torch.cuda.is_available())
     model = skeleton(folder)
     total = sum(parameter.numel() for parameter in model.parameters())
     tower = sum(parameter.numel() for parameter in model.model.visual.parameters())
     trained = total - (tower if settings.freeze_vision else 0)
+    lora = bool(settings.lora)
     if lora:
         widths = [m.in_features + m.out_features for m in _matrices(model)]
         trained = settings.lora * sum(widths)

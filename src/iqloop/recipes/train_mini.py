@@ -202,6 +202,7 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
     from iqloop.critic.training.warmstart import WarmstartSettings, train_warmstart
+    from iqloop.restorers.classical import classical_tools
 
     torch.set_num_threads(run.threads)
     vision = run.run / "vision.pt"
@@ -216,7 +217,7 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
         rates = {name: getattr(settings, name) * CONTINUED for name in ("rate", "embed_rate", "vision_rate")}
         settings = replace(settings, **rates)
     log = _logger(run, "warmstart", say)
-    train_warmstart(checkpoint, photographs, rated, held_out, settings, run.run, log, run.workers)
+    train_warmstart(checkpoint, photographs, rated, held_out, classical_tools(), settings, run.run, log, run.workers)
 
 
 def _grpo(run: MiniRun, say: Callable[[str], None]) -> None:
@@ -245,6 +246,7 @@ def _reinforce(
 
     from iqloop.critic.training.grpo import PRESETS, Machine, train_grpo, trainer
     from iqloop.critic.training.synthetic import Source, examples, rows
+    from iqloop.restorers.classical import classical_tools
 
     torch.set_num_threads(run.threads)
     photographs, rated, _ = _data(run)
@@ -259,7 +261,7 @@ def _reinforce(
         save_every=25,
     )
     questions = examples(tasks, steps * settings.prompts_per_step)
-    source = Source(photographs, rated, seed=run.seed + 1000)
+    source = Source(photographs, rated, classical_tools(), seed=run.seed + 1000)
     output = run.run / name
     output.mkdir(parents=True, exist_ok=True)
     made = trainer(begin, output, questions, settings, Machine(bf16=run.bf16), rows(source, questions))

@@ -157,3 +157,11 @@ def _function(info: ToolInfo) -> Function:
         "backproject-x4": partial(upscale.backproject, scale=4),
     }
     return functions[info.name]
+
+
+def classical_tools() -> list[Tool]:
+    """The classical tools that keep the size and are not of cost ``"heavy"`` (10 s a megapixel: 280 ms at side 168).
+
+    The slowest of them, those of the sliding DCT, take some 60 ms on a crop of side 168, the others about 10.
+    """
+    return [classical_tool(info) for info in CLASSICAL if info.scale == 1 and info.cost != "heavy"]

@@ -432,7 +432,7 @@ def trainer(
     on_gpu = machine.device != "cpu" and torch.cuda.is_available()
     if machine.vllm is not None:
         _need_vllm()
-    config = _config(output, len(examples), settings, machine, grouping(examples, settings), on_gpu)
+    config = _config(output, settings, machine, grouping(examples, settings), on_gpu)
     # Full training keeps float32 weights under autocast: steps of 1e-6 are lost in bfloat16's eight bits.
     dtype = torch.bfloat16 if settings.lora and on_gpu else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
@@ -506,19 +506,15 @@ def prompts_of(settings: GrpoSettings) -> Mapping[TaskName, Prompt]:
     return VISUALQUALITY_R1 if settings.prompts == "visualquality-r1" else Q_INSIGHT
 
 
-def steps_of(count: int, settings: GrpoSettings, groups: Sequence[str]) -> int:
-    """Optimiser steps of a run over ``count`` examples."""
-    if settings.steps is not None:
-        return settings.steps
-    per_epoch = Batches(groups, settings.prompts_per_step, settings.generations, 1, settings.seed).per_epoch()
-    return per_epoch * settings.epochs
+def steps_of(settings: GrpoSettings, groups: Sequence[str]) -> int:
+    """Optimiser steps of a run; ``groups`` as for `Batches`. Raises `UsageError` for too few rows."""
+    batches = Batches(groups, settings.prompts_per_step, settings.generations, 1, settings.seed)
+    return settings.steps or batches.per_epoch() * settings.epochs
 
 
-def _config(
-    output: Path, count: int, settings: GrpoSettings, machine: Machine, groups: Sequence[str], on_gpu: bool
-) -> Any:
+def passes(settings: GrpoSettings, on_gpu: bool) -> int:
+    """Forward and backward passes of each process for a step. Raises `UsageError` when the questions do not divide."""
     from accelerate import PartialState
-    from trl.trainer.grpo_config import GRPOConfig
 
     world = PartialState(cpu=not on_gpu).num_processes
     share = settings.prompts_per_device * world
@@ -527,6 +523,12 @@ def _config(
             f"prompts_per_step ({settings.prompts_per_step}) must be a multiple of prompts_per_device "
             f"({settings.prompts_per_device}) times the number of processes ({world})"
         )
+    return settings.prompts_per_step // int(share)
+
+
+def _config(output: Path, settings: GrpoSettings, machine: Machine, groups: Sequence[str], on_gpu: bool) -> Any:
+    from trl.trainer.grpo_config import GRPOConfig
+
     options: dict[str, Any] = {}
     if machine.vllm is not None:
         options |= {"use_vllm": True, "vllm_mode": machine.vllm}
@@ -534,9 +536,9 @@ def _config(
         options["deepspeed"] = machine.deepspeed
     return GRPOConfig(
         output_dir=str(output),
-        max_steps=steps_of(count, settings, groups),
+        max_steps=steps_of(settings, groups),
         per_device_train_batch_size=settings.prompts_per_device * settings.generations,
-        gradient_accumulation_steps=settings.prompts_per_step // share,
+        gradient_accumulation_steps=passes(settings, on_gpu),
         num_generations=settings.generations,
         max_completion_length=settings.max_new_tokens,
         temperature=settings.temperature,
@@ -585,10 +587,10 @@ def _trainer_class() -> type:
 
             All parts go into one step of the optimiser, so that their order changes nothing.
             """
-            if not self.model.training:
-                return super()._prepare_inputs(generation_batch)
-            parts = self.args.steps_per_generation
             me: Any = self  # trl's annotations know less than its code
+            if not me.model.training:
+                return super()._prepare_inputs(generation_batch)
+            parts = me.args.steps_per_generation
             if self._step % (parts * self.num_iterations) == 0 or me._buffered_inputs is None:
                 made: Any = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
                 pieces: Any = split_tensor_dict(made, parts)
@@ -602,9 +604,8 @@ def _trainer_class() -> type:
             names = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
             pixels, grid, counts, kinds = (options.get(name) for name in names)
             if not self.shares_prompts or pixels is None or grid is None or counts is None or kinds is None:
-                return super()._get_per_token_logps_and_entropies(
-                    model, input_ids, attention_mask, logits_to_keep, **options
-                )
+                ask: Any = super()._get_per_token_logps_and_entropies
+                return ask(model, input_ids, attention_mask, logits_to_keep, **options)  # type: ignore[no-any-return]
             bare = self.accelerator.unwrap_model(model)
             tree = plant(bare, input_ids, attention_mask, logits_to_keep, pixels, grid, counts, kinds)
             with self.accelerator.autocast():

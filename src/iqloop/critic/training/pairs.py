@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +18,26 @@ from iqloop import distort
 from iqloop.critic.training.crops import ALIGNED_SHARE, Batch, Bytes, Crops, Plan, cut, scene
 from iqloop.critic.verdicts import CLASSES, Choice
 from iqloop.critic.views import GRID
-from iqloop.restorers.classical import CLASSICAL, classical_tool
-from iqloop.restorers.tool import Tool
+
+
+class Treats(Protocol):
+    """What is known of a tool."""
+
+    @property
+    def treats(self) -> Sequence[str]:
+        """The classes of distortions that it is made for."""
+
+
+class Tool(Protocol):
+    """What makes candidates; `iqloop.restorers.Tool` is one. A critic knows no more of restorers than this."""
+
+    @property
+    def info(self) -> Treats:
+        """What it treats."""
+
+    def restore(self, image: torch.Tensor) -> torch.Tensor:
+        """``(1, 3, H, W)`` in [0, 1] to the same."""
+
 
 Kind = Literal["severity", "tools"]
 """How it is known which image is better."""
@@ -98,7 +116,7 @@ def tool_pair(photograph: Bytes, side: int, rng: np.random.Generator, tools: Seq
         photograph: clean, ``(H, W, 3)`` uint8 RGB, of any size.
         side: of the three images, in pixels.
         rng: draws everything; the same state and the same tools give the same pair.
-        tools: what may be used, such as `classical_tools`.
+        tools: what may be used, such as `iqloop.restorers.classical.classical_tools`.
     """
     clean = scene(photograph, side, rng)
     several = 2 if rng.random() < MIXED_SHARE else 1
@@ -122,7 +140,16 @@ class PairPlan(Plan):
 
 
 class CropsAndPairs(Crops):
-    """`Crops` whose plan has steps of pairs too; such a step's batch is a tuple of `Pair`."""
+    """`Crops` whose plan has steps of pairs too; such a step's batch is a tuple of `Pair`.
+
+    Args:
+        tools: for the pairs of tools.
+        crops: as `Crops` takes them.
+    """
+
+    def __init__(self, tools: Sequence[Tool], *crops: Any) -> None:
+        super().__init__(*crops)
+        self.tools = tools
 
     def batch(self, step: int) -> Batch | tuple[Pair, ...]:  # type: ignore[override]  # what a plan asks for
         """The batch of one step."""
@@ -130,21 +157,14 @@ class CropsAndPairs(Crops):
         if not isinstance(plan, PairPlan):
             return super().batch(step)
         rng = np.random.default_rng([self.seed, step])
-        tools = classical_tools()
         pairs = []
         for i in range(plan.count):
             photograph = self.photographs[int(rng.integers(len(self.photographs)))]
-            one = severity_pair(photograph, plan.side, rng) if i % 2 else tool_pair(photograph, plan.side, rng, tools)
-            pairs.append(one)
+            if i % 2:
+                pairs.append(severity_pair(photograph, plan.side, rng))
+            else:
+                pairs.append(tool_pair(photograph, plan.side, rng, self.tools))
         return tuple(pairs)
-
-
-def classical_tools() -> list[Tool]:
-    """The classical tools that keep the size and are not of cost ``"heavy"`` (10 s a megapixel: 280 ms at side 168).
-
-    The slowest of them, those of the sliding DCT, take some 60 ms on a crop of side 168, the others about 10.
-    """
-    return [classical_tool(info) for info in CLASSICAL if info.scale == 1 and info.cost != "heavy"]
 
 
 def psnr(image: Bytes, clean: Bytes) -> float:

@@ -18,7 +18,7 @@ from PIL import Image
 from iqloop.critic.prompts import Q_INSIGHT, TaskName
 from iqloop.critic.training.crops import Bytes, Label, cut, distorted, flip
 from iqloop.critic.training.examples import Example
-from iqloop.critic.training.pairs import classical_tools, severity_pair, tool_pair
+from iqloop.critic.training.pairs import Tool, severity_pair, tool_pair
 from iqloop.critic.verdicts import CLASSES, SEVERITIES
 
 KEPT = 512
@@ -31,6 +31,8 @@ class Source:
 
     photographs: Sequence[Bytes]
     rated: Sequence[tuple[Bytes, float]]
+    tools: Sequence[Tool] = ()
+    """For pairs of their results."""
     side: int = 224
     """Of crops, in pixels; pairs are smaller by a quarter, three of them being looked at."""
     rated_share: float = 0.3
@@ -47,14 +49,12 @@ def rows(source: Source, questions: Sequence[Example]) -> Any:
     """A `datasets.Dataset` of trl's columns, one row for each question."""
     from datasets import Dataset
 
-    tools = classical_tools()
-
     @lru_cache(maxsize=KEPT)
     def made(index: int) -> dict[str, Any]:
         rng = np.random.default_rng([source.seed, index])
         task = questions[index].task
         if task.startswith("compare"):
-            return _pair(source, tools, rng)
+            return _pair(source, rng)
         return _crop(source, task, rng)
 
     def batch(asked: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
@@ -84,10 +84,13 @@ def _crop(source: Source, task: TaskName, rng: np.random.Generator) -> dict[str,
     return {**_NOTHING, **truth, "task": task, "prompt": _messages(task), "images": [Image.fromarray(pixels)]}
 
 
-def _pair(source: Source, tools: Sequence[Any], rng: np.random.Generator) -> dict[str, Any]:
+def _pair(source: Source, rng: np.random.Generator) -> dict[str, Any]:
     photograph = source.photographs[int(rng.integers(len(source.photographs)))]
     side = source.side * 3 // 4
-    pair = severity_pair(photograph, side, rng) if rng.random() < 0.5 else tool_pair(photograph, side, rng, tools)
+    if rng.random() < 0.5:
+        pair = severity_pair(photograph, side, rng)
+    else:
+        pair = tool_pair(photograph, side, rng, source.tools)
     images = [Image.fromarray(array) for array in (pair.reference, pair.a, pair.b)]
     task: TaskName = "compare-reference"
     return {**_NOTHING, "choice": pair.choice, "task": task, "prompt": _messages(task), "images": images}

@@ -23,7 +23,7 @@ from iqloop.critic.checkpoint import Checkpoint
 from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.prompts import Q_INSIGHT, Prompt
 from iqloop.critic.training.crops import Batch, Label, Plan, stream
-from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan
+from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.training.reasoning import comparison_answer, degradation_answer, describe_answer, score_answer
 from iqloop.critic.training.vision import Log, optimisers, rate_at
 
@@ -199,6 +199,7 @@ def train_warmstart(
     photographs: Sequence[np.ndarray[Any, Any]],
     rated: Sequence[tuple[np.ndarray[Any, Any], float]],
     held_out: Sequence[np.ndarray[Any, Any]],
+    tools: Sequence[Tool],
     settings: WarmstartSettings,
     folder: Path,
     log: Log,
@@ -211,10 +212,10 @@ def train_warmstart(
     state = torch.load(saved_state, weights_only=True) if saved_state.exists() else None
     start = state["step"] if state else 0
     plans = [settings.plans[i % len(settings.plans)] for i in range(settings.steps)]
-    crops = CropsAndPairs(photographs, rated, plans, settings.seed + 100, start, settings.rated_share)
+    crops = CropsAndPairs(tools, photographs, rated, plans, settings.seed + 100, start, settings.rated_share)
     batches = stream(crops, workers)
     half = [replace(plan, count=max(1, plan.count // 2)) for plan in settings.plans] * 2
-    validation = CropsAndPairs(held_out, (), half, settings.seed + 7)
+    validation = CropsAndPairs(tools, held_out, (), half, settings.seed + 7)
     test = [pack(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(len(half))]
     language = (model.model.language_model,)
     pair = (
