@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -125,16 +127,19 @@ def command(
         folder, where = folder_of(model), _deepspeed(deepspeed)
         examples = _examples(scores, degradations, comparisons, images, missing, console)
         plan = _plan(folder, examples, settings, device)
-        for line in plan:
+        first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks and writes
+        for line in plan if first else ():
             console.line(line)
         if dry_run:
             return failures.DONE
-        _begin(output, model, settings, examples)
+        if first:
+            _begin(output, model, settings, examples)
         machine = Machine(device, bf16, gradient_checkpointing, where, vllm, share_vision=share_vision, workers=workers)
         hush(verbose)
         made = trainer(folder, output, examples, settings, machine)
         train_grpo(made, output, console.line)
-    console.line(f"{output / 'final'}: a checkpoint, for  --critic {output / 'final'}")
+    if first:
+        console.line(f"{output / 'final'}: a checkpoint, for  --critic {output / 'final'}")
     return failures.DONE
 
 
@@ -262,6 +267,8 @@ def hush(verbose: bool) -> None:
         return
     import datasets
     import transformers
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, whether it is used or not
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -487,6 +487,7 @@ def train_grpo(made: Any, output: Path, say: Say) -> dict[str, float]:
     made.save_model(str(final))
     if made.is_world_process_zero():
         made.processing_class.save_pretrained(str(final))
+        (final / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing here reads
     steps = [row for row in made.state.log_history if "reward" in row]
     return {key: float(value) for key, value in (steps[-1] if steps else {}).items() if isinstance(value, int | float)}
 
