@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from skimage import data
 
+from iqloop import distort
 from iqloop.critic.evaluation.perception import (
     LADDERS,
+    MIXED,
     UNPARSED,
     Label,
     cases,
     falls,
     figures,
     ladders,
+    mixed,
+    mixtures,
     rungs,
 )
 from iqloop.critic.verdicts import CLASSES
@@ -79,6 +85,66 @@ def test_native_cases_are_crops() -> None:
     for case in islice(cases([image], 20, native=128), 5):
         assert case.clean.shape == (128, 128, 3) == case.image.shape
     assert next(cases([image], 20, native=1000)).clean.shape == (300, 300, 3), "no crop is larger than the photograph"
+
+
+def test_mixtures_are_half_two_fold_and_half_three_fold_of_different_classes() -> None:
+    image = np.ascontiguousarray(data.astronaut()[:300, :400])
+    found = list(mixtures([image], 201, seed=1))
+    sizes = [len(mixture.present) for mixture in found]
+    assert (sizes.count(2), sizes.count(3)) == (101, 100) and sizes != sorted(sizes)
+    of = {name: kind for kind in MIXED for name in distort.CATEGORIES[kind]}
+    for mixture in found:
+        assert len(set(mixture.present)) == len(mixture.present) == len(mixture.distortions)
+        assert {of[step.name] for step in mixture.distortions} == set(mixture.present)
+    counts = [sum(kind in mixture.present for mixture in found) for kind in MIXED]
+    assert sum(counts) == 2 * 101 + 3 * 100 and min(counts) > 100, "classes are drawn alike"
+    assert not list(mixtures([image], 0))
+
+
+def test_mixtures_are_seeded_and_made_of_every_distortion() -> None:
+    image = np.ascontiguousarray(data.astronaut()[:300, :400])
+    first = list(islice(mixtures([image], 100, seed=1), 6))
+    again = list(islice(mixtures([image], 100, seed=1), 6))
+    for a, b in zip(first, again, strict=True):
+        assert (a.present, a.distortions, a.seed) == (b.present, b.distortions, b.seed)
+        assert np.array_equal(a.image, b.image) and min(a.image.shape[:2]) == 224
+        assert np.array_equal(a.image, distort.apply_all(a.clean, a.distortions, a.seed))
+    other = [mixture.distortions for mixture in islice(mixtures([image], 100, seed=2), 6)]
+    assert other != [mixture.distortions for mixture in first]
+
+
+def test_photographs_of_mixtures_are_taken_one_at_a_time() -> None:
+    class Counted(list[NDArray[np.uint8]]):
+        taken = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            self.taken += 1
+            return super().__getitem__(index)
+
+    photographs = Counted([np.zeros((240, 240, 3), np.uint8)] * 3)
+    assert len(list(islice(mixtures(photographs, 100), 2))) == photographs.taken == 2
+
+
+def test_any_present_class_is_right() -> None:
+    found = mixed(
+        [
+            (("noise", "blur"), "noise"),
+            (("noise", "blur"), "darken"),
+            (("blur", "darken"), UNPARSED),
+            (("noise", "blur", "darken"), "darken"),
+            (("noise", "blur", "darken"), "null"),
+        ]
+    )
+    assert found.cases == 5 and found.accuracy == pytest.approx(2 / 5)
+    assert found.two == pytest.approx(1 / 3) and found.three == pytest.approx(1 / 2)
+    assert found.null == found.unparsed == pytest.approx(1 / 5)
+    assert found.named == pytest.approx({"noise": 1 / 4, "blur": 0, "darken": 1 / 3}), "compression does not occur"
+
+
+def test_no_mixtures_have_no_accuracy() -> None:
+    found = mixed([])
+    assert found.accuracy is None and found.two is None and found.three is None and found.named == {}
+    assert found.cases == found.null == found.unparsed == 0
 
 
 def test_rungs_begin_clean_and_get_worse() -> None:

@@ -115,7 +115,8 @@ def cut_short(folder: str, keep: int) -> None:
 
 
 def test_photographs_are_distorted_and_counted(critic: ScriptedCritic, photos: Path) -> None:
-    result = run("evaluate", "degradation", "--photos", photos, "--count", 20, "--native", 64, "-o", "out", "--json")
+    arguments = ["--photos", photos, "--count", 20, "--native", 64, "--mixtures", 10]
+    result = run("evaluate", "degradation", *arguments, "-o", "out", "--json")
     assert result.exit_code == 0, result.output
     (found,) = lines(result)
     assert found == summary("out")
@@ -127,11 +128,11 @@ def test_photographs_are_distorted_and_counted(critic: ScriptedCritic, photos: P
     pictures = {"confusion_short_side_224.png", "confusion_native_64.png", "ladders.png"}
     assert written == {"config.json", "predictions.jsonl", "summary.json"} | pictures
     answers = (Path("out") / "predictions.jsonl").read_text().splitlines()
-    assert len(answers) == 20 + 20 + 2 * 21
+    assert len(answers) == 20 + 20 + 10 + 2 * 21
 
 
 def test_figures_are_said_to_people_and_ladders_can_be_left_out(critic: ScriptedCritic, photos: Path) -> None:
-    arguments = ["evaluate", "degradation", "--photos", photos, "--count", 20, "--native", 0]
+    arguments = ["evaluate", "degradation", "--photos", photos, "--count", 20, "--native", 0, "--mixtures", 0]
     text = run(*arguments).stdout
     assert text.startswith("short_side_224: class 0.200, level ") and "unparsed 0.000" in text
     assert text.count("at severity 0 to 5: ") == 4
@@ -139,6 +140,53 @@ def test_figures_are_said_to_people_and_ladders_can_be_left_out(critic: Scripted
     short = run(*arguments, "--no-ladders")
     assert short.exit_code == 0 and "severity 0 to 5" not in short.stdout
     assert run(*arguments).exit_code == 2, "ladders need scores"
+
+
+def test_any_class_of_a_mixture_is_right(critic: ScriptedCritic, photos: Path) -> None:
+    arguments = ["evaluate", "degradation", "--photos", photos, "--count", 20, "--native", 0, "--no-ladders"]
+    result = run(*arguments, "--mixtures", 10, "-o", "out")
+    assert result.exit_code == 0, result.output
+    kept = [json.loads(row) for row in (Path("out") / "predictions.jsonl").read_text().splitlines()]
+    asked = [row for row in kept if row["part"] == "mixtures"]
+    assert [len(row["truth"]) for row in asked].count(2) == 5 and len(asked) == 10
+    assert all(len(row["functions"]) == len(row["severities"]) == len(row["truth"]) for row in asked)
+    found = summary("out")["mixtures"]
+    hits = {size: sum("noise" in row["truth"] for row in asked if len(row["truth"]) == size) for size in (2, 3)}
+    assert (found["two"], found["three"]) == (hits[2] / 5, hits[3] / 5) and found["cases"] == 10
+    assert found["accuracy"] == (hits[2] + hits[3]) / 10 and found["null"] == found["unparsed"] == 0
+    assert found["named"]["noise"] == 1 and found["named"]["blur"] == 0
+    folds = f"(two {found['two']:.3f} three {found['three']:.3f})"
+    said = f"mixtures: any present class {found['accuracy']:.3f} {folds}, null 0.000, unparsed 0.000\n"
+    assert said in result.stdout
+    assert {path.name for path in Path("out").glob("*.png")} == {"confusion_short_side_224.png"}
+    critic.kind = "null"
+    clean = lines(run(*arguments, "--mixtures", 10, "--json"))[0]["mixtures"]
+    assert clean["null"] == 1 and clean["accuracy"] == 0
+    critic.unparsed = True
+    unread = lines(run(*arguments, "--mixtures", 10, "--json"))[0]["mixtures"]
+    assert unread["unparsed"] == 1 and unread["accuracy"] == 0 and unread["null"] == 0
+
+
+def test_mixtures_can_be_left_out_and_are_not_asked_again(
+    critic: ScriptedCritic, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["evaluate", "degradation", "--photos", photos, "--count", 20, "--native", 0, "--no-ladders"]
+    without = run(*arguments, "--mixtures", 0, "-o", "without")
+    assert "mixtures" not in summary("without") and "mixtures" not in without.stdout
+    assert run(*arguments, "--mixtures", 10, "-o", "without", "--resume").exit_code == 2, "another run"
+    run(*arguments, "--mixtures", 10, "-o", "out")
+    whole = summary("out")
+    cut_short("out", 24)
+    asked: list[int] = []
+    perceive = critic.perceive
+
+    def counted(images: Sequence[Tensor]) -> Any:
+        asked.append(len(images))
+        return perceive(images)
+
+    monkeypatch.setattr(critic, "perceive", counted)
+    assert run(*arguments, "--mixtures", 10, "-o", "out", "--resume").exit_code == 0
+    assert summary("out") == whole and sum(asked) == 30 - 24
 
 
 def test_labels_are_counted_by_hand(critic: ScriptedCritic, labels: Path) -> None:
@@ -157,9 +205,10 @@ def test_answers_that_cannot_be_read_are_wrong_and_counted(critic: ScriptedCriti
 
 def test_an_interrupted_run_gives_the_same_figures(critic: ScriptedCritic, photos: Path) -> None:
     arguments = ["evaluate", "degradation", "--photos", photos, "--count", 20, "--native", 64, "-o", "out"]
+    arguments += ["--mixtures", 10]
     assert run(*arguments, "--batch-size", 3).exit_code == 0
     whole = summary("out")
-    cut_short("out", 47)
+    cut_short("out", 57)
     critic.batches.clear()
     assert run(*arguments).exit_code == 2, "not without --resume"
     assert run(*arguments, "--resume").exit_code == 0

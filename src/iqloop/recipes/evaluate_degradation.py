@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from iqloop.critic.evaluation.perception import Case, Rung
+    from iqloop.critic.evaluation.perception import Case, Mixture, Rung
     from iqloop.critic.verdicts import Degradation, Rating, Unparsed
     from iqloop.io import Photo
     from iqloop.recipes.evaluate_run import Run
 
 LADDERS = "ladders"
 LABELS = "labels"
+MIXTURES = "mixtures"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class Question(Input):
     """An image to ask about, with what is known of it."""
 
     part: str
-    """What the answer counts for: a protocol's name, `LABELS` or `LADDERS`."""
+    """What the answer counts for: a protocol's name, `LABELS`, `MIXTURES` or `LADDERS`."""
     key: str
     """What its answer is kept under."""
     truth: Mapping[str, Any]
     """Kept beside the answer."""
-    made: Case | Rung | None = None
+    made: Case | Mixture | Rung | None = None
     """Makes the image; None for a file."""
 
     def read(self) -> Photo:
@@ -99,6 +101,20 @@ def synthetic(photographs: Photographs, count: int, seed: int, native: int) -> I
             yield _made(part, f"{part}/{i:05d}", truth, case)
 
 
+def mixtures(photographs: Photographs, count: int, seed: int) -> Iterator[Question]:
+    """``count`` photographs of short side 224 with two or three distortions of different classes; 0 gives none."""
+    from iqloop.critic.evaluation import perception
+    from iqloop.critic.verdicts import SEVERITIES
+
+    for i, mixture in enumerate(perception.mixtures(photographs.small, count, seed)):
+        truth = {
+            "truth": list(mixture.present),
+            "functions": [step.name for step in mixture.distortions],
+            "severities": [SEVERITIES[int(step.severity) - 1] for step in mixture.distortions],
+        }
+        yield _made(MIXTURES, f"{MIXTURES}/{i:05d}", truth, mixture)
+
+
 def rungs(photographs: Photographs) -> Iterator[Question]:
     """The photographs at every severity of every ladder."""
     from iqloop.critic.evaluation import perception
@@ -109,7 +125,7 @@ def rungs(photographs: Photographs) -> Iterator[Question]:
         yield _made(LADDERS, key, truth, rung)
 
 
-def _made(part: str, key: str, truth: Mapping[str, Any], made: Case | Rung) -> Question:
+def _made(part: str, key: str, truth: Mapping[str, Any], made: Case | Mixture | Rung) -> Question:
     return Question(key, None, Path(key), None, part, key, truth, made)
 
 
@@ -168,14 +184,18 @@ def answer(verdict: Degradation | Rating | Unparsed) -> dict[str, Any]:
 
 
 def figures(answers: Iterable[Mapping[str, Any]], lower_better: bool = False) -> dict[str, Any]:
-    """The figures of kept answers: per protocol, and of the ladders."""
+    """The figures of kept answers: per protocol, of the mixtures, and of the ladders."""
     from iqloop.critic.evaluation import perception
 
     unread = (perception.UNPARSED, perception.UNPARSED)
     pairs: dict[str, list[tuple[perception.Label, perception.Label]]] = {}
+    mixed: list[tuple[Sequence[str], str]] = []
     scores: dict[tuple[str, int], list[float]] = {}
     unparsed = 0
     for kept in answers:
+        if kept["part"] == MIXTURES:
+            mixed.append((kept["truth"], (kept["said"] or unread)[0]))
+            continue
         kind, severity = kept["truth"]
         if kept["part"] != LADDERS:
             pairs.setdefault(kept["part"], []).append(((kind, severity), tuple(kept["said"] or unread)))
@@ -184,6 +204,8 @@ def figures(answers: Iterable[Mapping[str, Any]], lower_better: bool = False) ->
         else:
             scores.setdefault((kind, severity), []).append(kept["score"])
     found: dict[str, Any] = {part: asdict(perception.figures(rows)) for part, rows in pairs.items()}
+    if mixed:
+        found[MIXTURES] = asdict(perception.mixed(mixed))
     if scores or unparsed:
         found["ladders"] = perception.ladders(scores)
         found["ladders_fall"] = {
@@ -216,6 +238,11 @@ def tell(summary: Mapping[str, Any], console: Console) -> None:
         rows = " ".join(f"{kind} {value:.3f}" for kind, value in found["by_class"].items())
         text = f"{part}: class {_shown(found['class_accuracy'], 3)}, level {_shown(found['level_accuracy'], 3)}"
         console.line(f"{text} ({rows}), unparsed {found['unparsed']:.3f}")
+    if MIXTURES in summary:
+        found = summary[MIXTURES]
+        folds = f"two {_shown(found['two'], 3)} three {_shown(found['three'], 3)}"
+        text = f"{MIXTURES}: any present class {_shown(found['accuracy'], 3)} ({folds})"
+        console.line(f"{text}, null {found['null']:.3f}, unparsed {found['unparsed']:.3f}")
     for kind, row in summary.get("ladders", {}).items():
         console.line(f"score of {kind} at severity 0 to 5: " + " ".join(_shown(value, 2) for value in row))
 
@@ -230,6 +257,14 @@ def _shown(value: float | None, digits: int) -> str:
 @click.option("--count", type=click.IntRange(20), default=1000, show_default=True, help="Distorted images a protocol.")
 @click.option("--native", type=click.IntRange(0), default=512, show_default=True, help="Side of native crops; 0: none.")
 @click.option(
+    "--mixtures",
+    "mixed",
+    type=click.IntRange(0),
+    default=200,
+    show_default=True,
+    help="Images with two or three distortions; 0: none.",
+)
+@click.option(
     "--ladders/--no-ladders", "climb", default=True, show_default=True, help="Score the photographs at each severity."
 )
 @evaluate_images.where
@@ -241,6 +276,7 @@ def command(
     photos: Path | None,
     count: int,
     native: int,
+    mixed: int,
     climb: bool,
     images: Path | None,
     skip_missing: bool,
@@ -255,8 +291,9 @@ def command(
     distortion_class and severity.
 
     Perception follows Q-Insight's protocol as published: class and level accuracy as macro means, on images of short
-    side 224; beside it the same on native crops. An answer that cannot be read is wrong. The ladders are mean scores
-    of the photographs at each severity of one function of each class.
+    side 224; beside it the same on native crops. An answer that cannot be read is wrong. On mixtures of distortions
+    any class that is present counts as right. The ladders are mean scores of the photographs at each severity of one
+    function of each class.
     """
     from iqloop.errors import UsageError
     from iqloop.recipes.loading import load_critic
@@ -272,9 +309,9 @@ def command(
     if photos is not None:
         clean = Photographs(photos)
         config |= {"photos": str(photos), "photographs": len(clean), "count": count, "native": native, "ladders": climb}
-        config |= {"seed": choice.seed}
+        config |= {"mixtures": mixed, "seed": choice.seed}
         facts = {"seed": choice.seed, "photographs": len(clean)}
-        questions = synthetic(clean, count, choice.seed, native)
+        questions = chain(synthetic(clean, count, choice.seed, native), mixtures(clean, mixed, choice.seed))
         climbing = rungs(clean) if climb else ()
     else:
         assert labels is not None

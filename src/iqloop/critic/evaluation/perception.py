@@ -5,7 +5,10 @@ side 224, the paper's class counts (noise 226, blur 205, compression 222, darken
 its printed fractions); class accuracy counts the class, level accuracy class and severity, and both are macro means
 over classes (Li et al. 2025, Table 4). Its own 1,000 images are not released, so these are others.
 
-Asking is the caller's: `figures` and `ladders` count answers, whether they were given now or were kept on disk.
+Beside it stand mixtures of two and three distortions, of which any present class counts as right (`mixtures`).
+
+Asking is the caller's: `figures`, `mixed` and `ladders` count answers, whether they were given now or were kept on
+disk.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ SHARES: dict[DistortionClass, float] = {
     "null": 0.121,
 }
 """Share of each class among the test images."""
+MIXED: tuple[DistortionClass, ...] = tuple(kind for kind in CLASSES if kind != "null")
+"""The classes that mixtures are made of."""
 LADDERS = {
     "noise": "noise_gaussian_RGB",
     "blur": "blur_gaussian",
@@ -149,6 +154,82 @@ def figures(answers: Iterable[tuple[Label, Label]]) -> Perception:
         level_by_class,
         confusion,
         sum(row[UNPARSED] for row in confusion.values()) / max(1, total),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """One photograph with distortions of two or three classes; the image is made when it is asked for."""
+
+    clean: Bytes
+    """``(H, W, 3)`` uint8 RGB."""
+    distortions: tuple[distort.Distortion, ...]
+    """One of each class of ``present``, in the order in which they are applied."""
+    present: tuple[DistortionClass, ...]
+    """Two or three of `MIXED`, all different, in its order."""
+    seed: int = 0
+
+    @property
+    def image(self) -> Bytes:
+        """``(H, W, 3)`` uint8 RGB, distorted."""
+        return distort.apply_all(self.clean, self.distortions, seed=self.seed)
+
+
+def mixtures(photographs: Photographs, count: int, seed: int = 0) -> Iterator[Mixture]:
+    """Photographs in turn, half with two distortions and half with three, all of different classes.
+
+    Args:
+        photographs: clean images, of which one at a time is taken, at short side 224.
+        count: how many images, at least 0; an odd one has two distortions.
+        seed: draws which are two-fold, classes (uniformly, without replacement), functions and severities.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [2] * (count - count // 2) + [3] * (count // 2)
+    rng.shuffle(sizes)
+    for i, size in enumerate(sizes):
+        image = distort.short_side(photographs[i % len(photographs)], SHORT_SIDE)
+        present = tuple(MIXED[j] for j in sorted(rng.choice(len(MIXED), size, replace=False)))
+        yield Mixture(image, distort.draw_mixture(present, rng), present, int(rng.integers(2**31)))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Figures of mixtures; all but ``cases`` in [0, 1], None where there are no such cases."""
+
+    cases: int
+    accuracy: float | None
+    """Share of answers that name any class that is present."""
+    two: float | None
+    """The same of images with two distortions."""
+    three: float | None
+    """The same of images with three distortions."""
+    null: float
+    """Share of answers that see no distortion; they count as wrong."""
+    unparsed: float
+    """Share of answers that could not be read; they count as wrong."""
+    named: dict[str, float]
+    """How often a class was the one that was named where it was present, for the classes that occur."""
+
+
+def mixed(answers: Iterable[tuple[Sequence[str], str]]) -> Mixed:
+    """Count pairs of (classes that are present, class that was said or `UNPARSED`).
+
+    >>> seen = mixed([(("noise", "blur"), "blur"), (("noise", "blur", "darken"), "null")])
+    >>> seen.accuracy, seen.two, seen.three, seen.null, seen.named
+    (0.5, 1.0, 0.0, 0.5, {'noise': 0.0, 'blur': 0.5, 'darken': 0.0})
+    """
+    known = list(answers)
+    hits = [(len(present), said in present) for present, said in known]
+    named = {kind: _mean(said == kind for present, said in known if kind in present) for kind in MIXED}
+    total = max(1, len(known))
+    return Mixed(
+        len(known),
+        _mean(hit for _, hit in hits),
+        _mean(hit for size, hit in hits if size == 2),
+        _mean(hit for size, hit in hits if size == 3),
+        sum(said == "null" for _, said in known) / total,
+        sum(said == UNPARSED for _, said in known) / total,
+        {kind: share for kind, share in named.items() if share is not None},
     )
 
 
