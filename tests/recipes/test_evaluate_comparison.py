@@ -157,10 +157,10 @@ def test_a_pair_that_fails_is_lost_alone(knowing: Knowing, photos: Path) -> None
 @pytest.mark.parametrize("there", [True, False])
 def test_a_folder_without_photographs(knowing: Knowing, here: Path, there: bool) -> None:
     if there:
-        Path("photos").mkdir()
-        Path("photos/notes.txt").write_text("no image")
-    result = run(*COMMAND)
-    assert result.exit_code == 2 and "photos" in result.stderr and len(result.stderr.splitlines()) == 1
+        Path("empty").mkdir()
+        Path("empty/notes.txt").write_text("no image")
+    result = run(*COMMAND, "--photos", "empty")
+    assert result.exit_code == 2 and "empty" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_two_scores_stand_in_for_a_comparison(critic: ScriptedCritic, photos: Path) -> None:
