@@ -12,10 +12,13 @@ import torch
 
 from iqloop.critic.checkpoint import CheckpointSource, load
 from iqloop.critic.training.crops import Plan
+from iqloop.critic.training.pairs import PairPlan
 from iqloop.critic.training.vision import VisionSettings, rate_at, train_vision, whitened_dct
 from tests.conftest import Photograph
 
-SETTINGS = VisionSettings(steps=4, small=Plan(28, 6), large=Plan(56, 4), save_every=2)
+SETTINGS = VisionSettings(
+    steps=4, small_share=0.25, small=Plan(28, 6), large=Plan(56, 4), pairs=PairPlan(56, 2), save_every=2
+)
 
 
 class Killed(Exception):
@@ -30,7 +33,7 @@ def train(tiny_folder: Path, folder: Path, images: list[Any], stop: bool = False
         if stop and row["step"] == 4:
             raise Killed
 
-    train_vision(visual, images, [(images[0], 3.0)], images, replace(SETTINGS), folder, log, workers=0)
+    train_vision(visual, images, [(images[0], 3.0)], images, (), replace(SETTINGS), folder, log, workers=0)
     return dict(visual.state_dict())
 
 

@@ -187,6 +187,7 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
     from iqloop.critic.training.vision import VisionSettings, train_vision
+    from iqloop.restorers.classical import classical_tools
 
     torch.set_num_threads(run.threads)
     model, _ = _model(run)
@@ -195,7 +196,8 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     if run.begin is not None:
         settings = replace(settings, fresh=False, small_share=0.0, rate=settings.rate * CONTINUED)
     log = _logger(run, "vision", say)
-    train_vision(model.model.visual, photographs, rated, held_out, settings, run.run, log, run.workers)
+    tower = model.model.visual
+    train_vision(tower, photographs, rated, held_out, classical_tools(), settings, run.run, log, run.workers)
 
 
 def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:

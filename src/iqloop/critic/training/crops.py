@@ -95,15 +95,17 @@ def load_photographs(folder: Path, pattern: str = "*") -> list[Bytes]:
     return photographs
 
 
-def load_rated(table: Path, fold: int | None = None, folds: int = 5) -> list[tuple[Bytes, float]]:
+def load_rated(
+    table: Path, fold: int | None = None, folds: int = 5, held_out: bool = False
+) -> list[tuple[Bytes, float]]:
     """Photographs with their mean opinion in [1, 5], from any label file on that scale (`iqloop.critic.labels`).
 
-    Every ``folds``-th row from ``fold`` on is left out.
+    Every ``folds``-th row from ``fold`` on is left out; with ``held_out`` just these are given.
     """
     ratings = read_ratings(table)
     if ratings.scale != ONE_TO_FIVE:
         raise UsageError(f"{table}: expected opinions on [1, 5], in a CSV the columns file and mos_1_5")
-    kept = [row for i, row in enumerate(ratings.rows) if fold is None or i % folds != fold]
+    kept = [row for i, row in enumerate(ratings.rows) if fold is None or (i % folds == fold) == held_out]
     base = root_of(table, (row.image for row in kept))
     rated = []
     for row in kept:

@@ -160,7 +160,7 @@ class CropsAndPairs(Crops):
         pairs = []
         for i in range(plan.count):
             photograph = self.photographs[int(rng.integers(len(self.photographs)))]
-            if i % 2:
+            if i % 2 or not self.tools:
                 pairs.append(severity_pair(photograph, plan.side, rng))
             else:
                 pairs.append(tool_pair(photograph, plan.side, rng, self.tools))

@@ -4,7 +4,9 @@ Three things make a tower of four million parameters learn this on two CPU cores
 `iqloop.critic.fast`; a patch embedding that starts as a whitened 2-D DCT (natural patches fall as 1/f, so a random
 start drowns the high frequencies that tell noise, blur and compression apart); and small crops first, large ones later.
 Heads on the mean visual token ask more than the product will (which of 18 functions, not only which class): richer
-labels, better features. The heads are thrown away.
+labels, better features. Of pairs of one scene (`iqloop.critic.training.pairs`) a head learns which is better, each
+image seen alone: what a comparison will need of the tower is learned before there is any language. The heads are thrown
+away.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iqloop.critic.evaluation.comparison import CLEAR
 from iqloop.critic.pixels import patchify
 from iqloop.critic.training.crops import Batch, Crops, Label, Plan, stream
 from iqloop.critic.training.opinion import FUNCTIONS
+from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.verdicts import CLASSES, SEVERITIES
 
 Log = Callable[[dict[str, float]], None]
@@ -40,7 +44,9 @@ class VisionSettings:
     small: Plan = field(default_factory=lambda: Plan(side=112, count=128))
     large: Plan = field(default_factory=lambda: Plan(side=224, count=32))
     native: Plan = field(default_factory=lambda: Plan(side=336, count=14))
-    """In the place of every third large one: as large as the views of a whole file."""
+    """In the place of every fifth large one: as large as the views of a whole file."""
+    pairs: PairPlan = field(default_factory=lambda: PairPlan(side=224, count=16))
+    """In the place of every fifth, two images a pair."""
     rate: float = 5e-3
     """Peak rate of matrices, by Muon with AdamW-like update size."""
     embed_rate: float = 5e-4
@@ -53,21 +59,21 @@ class VisionSettings:
     def plans(self) -> list[Plan]:
         """What each step draws."""
         switch = round(self.steps * self.small_share)
-        large = (self.large, self.large, self.native)
-        return [self.small] * switch + [large[i % 3] for i in range(self.steps - switch)]
+        large = (self.large, self.pairs, self.large, self.large, self.native)
+        return [self.small] * switch + [large[i % len(large)] for i in range(self.steps - switch)]
 
 
 class Heads(nn.Module):
-    """Linear read-outs of the mean visual token: class, function, severity, score."""
+    """Linear read-outs of the mean visual token: class, function, severity, score, and worth among its like."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.sizes = (len(CLASSES), len(FUNCTIONS), len(SEVERITIES), 1)
+        self.sizes = (len(CLASSES), len(FUNCTIONS), len(SEVERITIES), 1, 1)
         self.out = nn.Linear(width, sum(self.sizes))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """``(B, tokens, width)`` to logits of class, function and severity, and the score."""
+        """``(B, tokens, width)`` to logits of class, function and severity, the score and the worth."""
         return tuple(torch.as_tensor(self.out(self.norm(tokens.mean(1)))).split(self.sizes, dim=-1))
 
 
@@ -82,12 +88,36 @@ def embed(visual: Any, pixels: Tensor) -> Tensor:
 
 def loss_of(outputs: Sequence[Tensor], labels: Sequence[Label]) -> Tensor:
     """Cross-entropies of what is known of each crop plus the squared error of the score."""
-    classes, functions, severities, scores = outputs
+    classes, functions, severities, scores, _ = outputs
     total = scores.new_zeros(())
     total = total + present(classes, labels) + 0.5 * _known(functions, [label.function for label in labels])
     total = total + _known(severities, [None if x.severity is None else x.severity - 1 for x in labels])
     target = torch.tensor([label.score for label in labels], device=scores.device)
     return total + 0.5 * F.mse_loss(3 + scores[:, 0], target)
+
+
+def preference_loss(worth: Tensor, pairs: Sequence[Pair]) -> Tensor:
+    """Bradley-Terry: cross-entropy of the logit worth(a) - worth(b); a tie counts half for either.
+
+    Args:
+        worth: ``(2 B, 1)``, in the order of `shown`.
+        pairs: B of them.
+    """
+    a, b = worth[:, 0].chunk(2)
+    target = torch.tensor([{"A": 1.0, "B": 0.0, "similar": 0.5}[pair.choice] for pair in pairs], device=worth.device)
+    return F.binary_cross_entropy_with_logits(a - b, target)
+
+
+def shown(pairs: Sequence[Pair]) -> Tensor:
+    """The first images of all pairs, then the second ones: ``(2 B, H, W, 3)`` uint8."""
+    return torch.from_numpy(np.stack([pair.a for pair in pairs] + [pair.b for pair in pairs]))
+
+
+def step_loss(visual: Any, heads: Heads, batch: Batch | Sequence[Pair]) -> Tensor:
+    """The loss of a step's batch, of either kind."""
+    if isinstance(batch, Batch):
+        return loss_of(heads(embed(visual, batch.pixels)), batch.labels)
+    return preference_loss(heads(embed(visual, shown(batch)))[-1], batch)
 
 
 def present(logits: Tensor, labels: Sequence[Label]) -> Tensor:
@@ -106,6 +136,19 @@ def _known(logits: Tensor, targets: Sequence[int | None]) -> Tensor:
     if not rows:
         return logits.sum() * 0
     return F.cross_entropy(logits[rows], torch.tensor([targets[i] for i in rows], device=logits.device))
+
+
+@torch.no_grad()
+def preferences(visual: Any, heads: Heads, batches: Sequence[Batch | Sequence[Pair]]) -> dict[str, float]:
+    """Fraction of pairs whose better image has the greater worth; of tools' results those that clearly differ."""
+    right: dict[str, list[float]] = {}
+    for pairs in batches:
+        assert not isinstance(pairs, Batch)
+        a, b = heads(embed(visual, shown(pairs)))[-1][:, 0].chunk(2)
+        for pair, first in zip(pairs, (a > b).tolist(), strict=True):
+            if pair.kind == "severity" or abs(pair.difference) > CLEAR:
+                right.setdefault(f"pairs/{pair.kind}", []).append(float((pair.difference > 0) == first))
+    return {kind: float(np.mean(hits)) for kind, hits in sorted(right.items())}
 
 
 @torch.no_grad()
@@ -186,26 +229,32 @@ def train_vision(
     photographs: Sequence[np.ndarray[Any, Any]],
     rated: Sequence[tuple[np.ndarray[Any, Any], float]],
     held_out: Sequence[np.ndarray[Any, Any]],
+    tools: Sequence[Tool],
     settings: VisionSettings,
     folder: Path,
     log: Log,
     workers: int = 1,
 ) -> dict[str, float]:
-    """Train the tower in place; checkpoints and resumes in ``folder``. Returns the held-out figures."""
+    """Train the tower in place; checkpoints and resumes in ``folder``. Returns the held-out figures.
+
+    Without ``tools`` all pairs are of severities.
+    """
     torch.manual_seed(settings.seed)
     plans = settings.plans()
     checkpoint = folder / "vision.pt"
     state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
     start = state["step"] if state else 0
-    batches = stream(Crops(photographs, rated, plans, settings.seed, start), workers)
+    batches = stream(CropsAndPairs(tools, photographs, rated, plans, settings.seed, start), workers)
     heads = Heads(visual.config.out_hidden_size)
-    first = Crops(photographs, (), plans, settings.seed + 1).batch(0).pixels
     if settings.fresh:
+        first = Crops(photographs, (), plans, settings.seed + 1).batch(0).pixels
         patches = patchify(first.permute(0, 3, 1, 2).float() / 255)[0]
         with torch.no_grad():
             visual.patch_embed.proj.weight.copy_(whitened_dct(visual.config.hidden_size, patches))
     validation = Crops(held_out, (), [settings.large] * 20, settings.seed + 7)
     test = [validation.batch(i) for i in range(12)]
+    compared = CropsAndPairs(tools, held_out, (), [settings.pairs] * 20, settings.seed + 7)
+    pairs_test: list[Batch | Sequence[Pair]] = [compared.batch(i) for i in range(12)]
     pair = optimisers((visual, heads), settings.rate, settings.embed_rate, settings.weight_decay)
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
     if state is not None:
@@ -213,13 +262,17 @@ def train_vision(
         heads.load_state_dict(state["heads"])
         for optimiser, saved in zip(pair, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+
+    def held_out_figures() -> dict[str, float]:
+        return {**accuracy(visual, heads, test), **preferences(visual, heads, pairs_test)}
+
     began, losses = time.monotonic(), []
     for step, batch in enumerate(batches, start=start):
         factor = rate_at(step, settings.steps, settings.warmup)
         for optimiser, rates in zip(pair, peaks, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        loss = loss_of(heads(embed(visual, batch.pixels)), batch.labels)
+        loss = step_loss(visual, heads, batch)
         loss.backward()
         nn.utils.clip_grad_norm_([*visual.parameters(), *heads.parameters()], 1.0)
         for optimiser in pair:
@@ -230,7 +283,7 @@ def train_vision(
         if done % 50 == 0:
             log({"step": done, "loss": float(np.mean(losses[-50:])), "seconds": time.monotonic() - began})
         if done % settings.save_every == 0 or done == settings.steps:
-            log({"step": done, **accuracy(visual, heads, test)})
+            log({"step": done, **held_out_figures()})
             folder.mkdir(parents=True, exist_ok=True)
             state = {
                 "visual": visual.state_dict(),
@@ -241,4 +294,4 @@ def train_vision(
             partial = checkpoint.with_suffix(".partial")
             torch.save(state, partial)
             partial.replace(checkpoint)
-    return accuracy(visual, heads, test)
+    return held_out_figures()

@@ -1,0 +1,78 @@
+"""`bench ablations`: every variant trains from the same start, is measured, kept and shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from iqloop.errors import UsageError
+from iqloop.recipes.bench_ablations import TITLES, VARIANTS, Scale, drawn, read, run, spread_plot, tables
+from tests.conftest import Photograph
+
+from .helpers import run as command
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # trl's and transformers' notes of deprecation
+
+
+@pytest.fixture
+def data(tmp_path: Path, photograph: Photograph) -> Path:
+    names = ("astronaut", "coffee", "chelsea", "rocket", "astronaut", "coffee")
+    for folder in ("photos/train", "photos/val", "rated"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i, name in enumerate(names):
+            Image.fromarray(photograph(name, 80, 30, 60 + i)).save(tmp_path / folder / f"{i}.png")
+    rows = "".join(f"{i}.png,{1.5 + i / 2}\n" for i in range(len(names)))
+    (tmp_path / "rated/mos.csv").write_text(f"file,mos_1_5\n{rows}")
+    return tmp_path
+
+
+def test_variants_are_trained_measured_and_kept(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
+    scale = Scale(data, tiny_folder, steps=1, questions=2, rate=1e-3, side=56, cases=20, samples=2)
+    names = ["start", "supervised", "joint", "binary"]
+    told: list[str] = []
+    results, spreads = run(names, scale, tmp_path / "out", told.append)
+    assert list(results) == names
+    assert results["start"] != results["joint"], "trained"
+    assert list(spreads["joint"]) == [1] and not spreads["start"]
+    assert not list((tmp_path / "out/joint").glob("at-*")), "weights along the way are looked at once"
+    kept = json.loads((tmp_path / "out/joint.json").read_text())
+    assert kept["figures"] == results["joint"] and kept["variant"]["tasks"] == ["score", "degradation"]
+    again: list[str] = []
+    assert run(names, scale, tmp_path / "out", again.append) == (results, spreads)
+    assert len(again) == len(names), "nothing is trained twice"
+    text = tables(results)
+    assert f"### {TITLES['reinforcement']}" in text and f"### {TITLES['epsilon']}" not in text
+    assert text.count("| start |") == 3, "in each table that has a variant beside it"
+    spread_plot(spreads, results["start"]["spread"]).savefig(tmp_path / "spread.png")
+
+
+def test_folds_part_the_rated_photographs(data: Path, tiny_folder: Path) -> None:
+    found = read(Scale(data, tiny_folder, fold=1))
+    assert [value for _, value in found.held_out_rated] == [2.0]
+    assert [value for _, value in found.rated] == [1.5, 2.5, 3.0, 3.5, 4.0]
+
+
+def test_drawn_answers_of_a_critic_that_says_nothing(data: Path, tiny_folder: Path) -> None:
+    scale = Scale(data, tiny_folder, side=56, samples=2)
+    found = drawn(tiny_folder, scale, read(scale).held_out_rated)
+    assert found["unparsed"] is not None and found["unparsed"] > 0
+    assert found["drawn_score_reward"] is None or found["drawn_score_reward"] < 1
+
+
+def test_missing_data_is_named(tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(UsageError, match="photos/train"):
+        read(Scale(tmp_path, tiny_folder))
+
+
+def test_an_unknown_variant_is_named(data: Path, tiny_folder: Path) -> None:
+    result = command(
+        "bench", "ablations", "--critic", tiny_folder, "--data", data, "-o", data / "out", "--only", "nothing"
+    )
+    assert result.exit_code == 2 and "nothing: expected one of start" in result.stderr
+
+
+def test_names_are_one_each() -> None:
+    assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
