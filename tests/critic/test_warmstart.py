@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,17 @@ from iqloop.critic.checkpoint import CheckpointSource, load
 from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.training.crops import Crops, Plan, load_rated
 from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
-from iqloop.critic.training.warmstart import QUESTIONS, answer_loss, pack_questions
+from iqloop.critic.training.pairs import PairPlan, severity_pair
+from iqloop.critic.training.warmstart import (
+    QUESTIONS,
+    WarmstartSettings,
+    Worth,
+    answer_loss,
+    candidates,
+    pack_pairs,
+    pack_questions,
+    train_warmstart,
+)
 from iqloop.critic.verdicts import CLASSES, SEVERITIES, Unparsed
 from iqloop.errors import UsageError
 from tests.conftest import Photograph
@@ -81,3 +92,59 @@ def test_a_missing_rated_photograph_is_an_error(tmp_path: Path) -> None:
     table.write_text("file,mos\nlost.jpg,61.0\n")
     with pytest.raises(UsageError, match="columns file and mos_1_5"):
         load_rated(table)
+
+
+def test_candidates_are_the_last_two_images() -> None:
+    rows = torch.tensor([[0, 7, 1, 7, 1, 7, 2], [7, 0, 0, 1, 7, 1, 1]])
+    first, second = candidates(rows, closing=7)
+    assert first.tolist() == [3, 0] and second.tolist() == [5, 4]
+
+
+def test_worth_is_read_from_each_image_alone(tiny_folder: Path, photograph: Photograph) -> None:
+    """The token that closes A cannot know B: its worth does not change with it."""
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    rng = np.random.default_rng(1)
+    pair = severity_pair(photograph("astronaut", 200), 56, rng)
+    other = dataclasses.replace(pair, b=255 - pair.b)
+    told: list[torch.Tensor] = []
+
+    class Told(Worth):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            told.append(hidden)
+            return super().forward(hidden)
+
+    worth = Told(64)
+    for one in (pair, other):
+        packed = pack_pairs(checkpoint, [one], np.random.default_rng(0))
+        alone, beside = answer_loss(checkpoint, packed).item(), answer_loss(checkpoint, packed, worth).item()
+        assert beside > alone, "what the images are worth has a loss of its own"
+    assert told[0].allclose(told[2], atol=1e-5) and not told[1].allclose(told[3], atol=1e-2)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_resume_is_exact(tiny_folder: Path, photograph: Photograph, tmp_path: Path) -> None:
+    plans = (Plan(56, 2), PairPlan(56, 2))
+    settings = WarmstartSettings(steps=4, plans=plans, rate=1e-3, embed_rate=1e-3, save_every=2)
+    images = [photograph("astronaut", 200), photograph("coffee", 200)]
+
+    def train(folder: Path, stop: bool = False) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+
+        def log(row: dict[str, float]) -> None:
+            assert row["step"] % 2 or row["held_out_pairs_loss"] > 0
+            if stop and row["step"] == 4:
+                raise Killed
+
+        train_warmstart(checkpoint, images, [(images[0], 3.0)], images, (), settings, folder, log, workers=0)
+        return dict(checkpoint.model.state_dict())
+
+    unbroken = train(tmp_path / "a")
+    with pytest.raises(Killed):
+        train(tmp_path / "b", stop=True)
+    assert torch.load(tmp_path / "b" / "warmstart.pt", weights_only=True)["step"] == 2
+    resumed = train(tmp_path / "b")
+    assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)

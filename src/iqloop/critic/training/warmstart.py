@@ -4,6 +4,11 @@ Every crop is asked all questions at once: the prompt up to the image's last tok
 answer is a branch behind it, and a tree mask keeps branches apart. That is exactly the loss of separate sequences, with
 one image encoding and one shared prefix. Answers come from `iqloop.critic.training.reasoning`; the loss is on them
 only.
+
+A comparison needs one thing more. What is worth comparing must first be gathered from the tokens of each image, and a
+language model of three layers does not find that out from one word in the answer (docs/log.md). So the token that
+closes an image is asked how much it is worth, after the first layer, by a read-out that is thrown away; the layers
+above have two numbers left to compare.
 """
 
 from __future__ import annotations
@@ -25,10 +30,13 @@ from iqloop.critic.prompts import Q_INSIGHT, Prompt
 from iqloop.critic.training.crops import Batch, Label, Plan, stream
 from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.training.reasoning import comparison_answer, degradation_answer, describe_answer, score_answer
-from iqloop.critic.training.vision import Log, optimisers, rate_at
+from iqloop.critic.training.vision import Log, optimisers, preference_loss, rate_at
 
 ALONE_SHARE = 1 / 3
 """Fraction of the comparisons that are asked without their reference."""
+
+GATHERED = 1
+"""After so many layers of the language model the worth of an image is read at the token that closes it."""
 
 Answerer = Callable[[Label, np.random.Generator], str]
 
@@ -76,6 +84,8 @@ class Packed:
     """Keyword arguments for the model."""
     targets: Tensor
     """``(B, L)`` token to be predicted at each place, -100 where none is."""
+    pairs: tuple[Pair, ...] = ()
+    """The pairs of the rows, if they are comparisons."""
 
 
 def pack_questions(checkpoint: Checkpoint, batch: Batch, rng: np.random.Generator) -> Packed:
@@ -175,7 +185,7 @@ def pack_pairs(checkpoint: Checkpoint, pairs: Sequence[Pair], rng: np.random.Gen
         "pixel_values": made.pixel_values,
         "image_grid_thw": made.image_grid_thw,
     }
-    return Packed(inputs, targets)
+    return Packed(inputs, targets, tuple(pairs))
 
 
 def pack(checkpoint: Checkpoint, batch: Batch | Sequence[Pair], rng: np.random.Generator) -> Packed:
@@ -183,15 +193,41 @@ def pack(checkpoint: Checkpoint, batch: Batch | Sequence[Pair], rng: np.random.G
     return pack_questions(checkpoint, batch, rng) if isinstance(batch, Batch) else pack_pairs(checkpoint, batch, rng)
 
 
-def answer_loss(checkpoint: Checkpoint, packed: Packed) -> Tensor:
-    """Mean cross-entropy of the answers' tokens."""
+class Worth(nn.Module):
+    """Linear read-out of how much an image is worth, at the token that closes it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """``(B, width)`` to ``(B, 1)``."""
+        return torch.as_tensor(self.out(hidden))
+
+
+def answer_loss(checkpoint: Checkpoint, packed: Packed, worth: Worth | None = None) -> Tensor:
+    """Mean cross-entropy of the answers' tokens; with ``worth``, of comparisons also what the images are worth."""
     model = checkpoint.model
     model.model.rope_deltas = None
+    gathers = worth is not None and bool(packed.pairs)
     with torch.autocast(checkpoint.device.type, dtype=torch.bfloat16):
-        hidden = model.model(**packed.inputs, use_cache=False).last_hidden_state
+        found = model.model(**packed.inputs, use_cache=False, output_hidden_states=gathers)
         kept = packed.targets != -100
-        logits = model.lm_head(hidden[kept])
-    return F.cross_entropy(logits.float(), packed.targets[kept])
+        logits = model.lm_head(found.last_hidden_state[kept])
+    loss = F.cross_entropy(logits.float(), packed.targets[kept])
+    if worth is None or not gathers:
+        return loss
+    closing = candidates(packed.inputs["input_ids"], model.config.vision_end_token_id)
+    hidden = found.hidden_states[GATHERED].float()
+    rows = torch.arange(len(hidden), device=hidden.device)
+    a, b = (worth(hidden[rows, place]) for place in closing)
+    return loss + preference_loss(torch.cat([a, b]), packed.pairs)
+
+
+def candidates(ids: Tensor, closing: int) -> tuple[Tensor, Tensor]:
+    """Where the two images that are compared are closed: the last two tokens ``closing`` of each row ``(B, L)``."""
+    places = torch.where(ids == closing, torch.arange(ids.shape[1], device=ids.device), -1).sort(dim=1).values
+    return places[:, -2], places[:, -1]
 
 
 def train_warmstart(
@@ -206,6 +242,7 @@ def train_warmstart(
     workers: int = 1,
 ) -> None:
     """Train the model in place; checkpoints and resumes in ``folder``."""
+    torch.manual_seed(settings.seed)
     model = checkpoint.model
     model.requires_grad_(True).train()
     saved_state = folder / "warmstart.pt"
@@ -217,7 +254,8 @@ def train_warmstart(
     half = [replace(plan, count=max(1, plan.count // 2)) for plan in settings.plans] * 2
     validation = CropsAndPairs(tools, held_out, (), half, settings.seed + 7)
     test = [pack(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(len(half))]
-    language = (model.model.language_model,)
+    worth = Worth(model.config.text_config.hidden_size)
+    language = (model.model.language_model, worth)
     pair = (
         *optimisers(language, settings.rate, settings.embed_rate, settings.weight_decay),
         *optimisers((model.model.visual,), settings.vision_rate, settings.vision_rate / 5, settings.weight_decay),
@@ -225,6 +263,7 @@ def train_warmstart(
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
     if state is not None:
         model.load_state_dict(state["model"])
+        worth.load_state_dict(state["worth"])
         for optimiser, saved in zip(pair, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
     began, losses = time.monotonic(), []
@@ -234,9 +273,9 @@ def train_warmstart(
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
         packed = pack(checkpoint, batch, np.random.default_rng([settings.seed, step]))
-        loss = answer_loss(checkpoint, packed)
+        loss = answer_loss(checkpoint, packed, worth)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_([*model.parameters(), *worth.parameters()], 1.0)
         for optimiser in pair:
             optimiser.step()
             optimiser.zero_grad()
@@ -246,10 +285,15 @@ def train_warmstart(
             log({"step": done, "loss": float(np.mean(losses[-25:])), "seconds": time.monotonic() - began})
         if done % settings.save_every == 0 or done == settings.steps:
             with torch.no_grad():
-                held = float(np.mean([answer_loss(checkpoint, packed).item() for packed in test]))
-            log({"step": done, "held_out_loss": held})
+                held = [(bool(packed.pairs), answer_loss(checkpoint, packed).item()) for packed in test]
+            figures = {"held_out_loss": float(np.mean([loss for _, loss in held]))}
+            compared = [loss for is_pairs, loss in held if is_pairs]
+            if compared:
+                figures["held_out_pairs_loss"] = float(np.mean(compared))
+            log({"step": done, **figures})
             optimiser_states = [optimiser.state_dict() for optimiser in pair]
-            state = {"model": model.state_dict(), "optimisers": optimiser_states, "step": done}
+            state = {"model": model.state_dict(), "worth": worth.state_dict(), "step": done}
+            state["optimisers"] = optimiser_states
             partial = saved_state.with_suffix(".partial")
             torch.save(state, partial)
             partial.replace(saved_state)
