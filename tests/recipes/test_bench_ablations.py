@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from iqloop.critic.training.crops import Label
+from iqloop.critic.training.reasoning import NAMES
+from iqloop.critic.verdicts import CLASSES
 from iqloop.errors import UsageError
+from iqloop.recipes import query_per_class
 from iqloop.recipes.bench_ablations import TITLES, VARIANTS, Scale, drawn, read, run, spread_plot, tables
 from tests.conftest import Photograph
 
@@ -31,7 +37,7 @@ def data(tmp_path: Path, photograph: Photograph) -> Path:
 
 def test_variants_are_trained_measured_and_kept(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     scale = Scale(data, tiny_folder, steps=1, questions=2, rate=1e-3, side=56, cases=20, samples=2)
-    names = ["start", "supervised", "joint", "binary"]
+    names = ["start", "supervised", "joint", "binary", "one query", "a query for each class"]
     told: list[str] = []
     results, spreads = run(names, scale, tmp_path / "out", told.append)
     assert list(results) == names
@@ -45,7 +51,7 @@ def test_variants_are_trained_measured_and_kept(tiny_folder: Path, data: Path, t
     assert len(again) == len(names), "nothing is trained twice"
     text = tables(results)
     assert f"### {TITLES['reinforcement']}" in text and f"### {TITLES['epsilon']}" not in text
-    assert text.count("| start |") == 3, "in each table that has a variant beside it"
+    assert text.count("| start |") == 4, "in each table that has a variant beside it"
     spread_plot(spreads, results["start"]["spread"]).savefig(tmp_path / "spread.png")
 
 
@@ -76,3 +82,22 @@ def test_an_unknown_variant_is_named(data: Path, tiny_folder: Path) -> None:
 
 def test_names_are_one_each() -> None:
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
+
+
+def test_a_query_for_each_class(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst of the severities that are said names the image; a word that is no severity counts as none."""
+    said = iter(["none </answer>", "serious </answer>", "slight</answer>", "hm", *["none </answer>"] * 4])
+    monkeypatch.setattr(query_per_class, "write", lambda *_, **__: [next(said)])
+    perceive = query_per_class.perceiver(tiny_folder)
+    second = list(NAMES)[1]
+    assert perceive(torch.rand(3, 56, 56)) == (second, "serious")
+    assert perceive(torch.rand(3, 56, 56)) == ("null", "null")
+
+
+def test_answers_about_a_class() -> None:
+    noise, blur = (CLASSES.index(name) for name in ("noise", "blur"))
+    rng = np.random.default_rng(0)
+    answers = {name: answer for name, (_, answer, _) in zip(NAMES, query_per_class.QUESTIONS, strict=True)}
+    assert "moderate" in answers["noise"](Label(noise, 0, 2, 3.0), rng)
+    assert "none" in answers["noise"](Label(blur, 8, 2, 3.0), rng)
+    assert "none" in answers["blur"](Label(CLASSES.index("null"), None, None, 4.6), rng)

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 JOINT: tuple[TaskName, ...] = ("score", "degradation")
 SCORE: tuple[TaskName, ...] = ("score",)
 
-Table = Literal["reinforcement", "tasks", "epsilon", "answers", "reward"]
+Table = Literal["reinforcement", "tasks", "epsilon", "answers", "reward", "queries"]
 TITLES: Mapping[Table, str] = {
     "reinforcement": "Reinforcement and supervision from the same start",
     "tasks": "One task or two (Q-Insight, Tables 3 and 4)",
     "epsilon": "How near a score must come (Q-Insight, Table B)",
     "answers": "Answers to a question, K (VisualQuality-R1, Table 3)",
     "reward": "The ranking reward (VisualQuality-R1, Table 4)",
+    "queries": "One query, or one a class as AgenticIR asks (Q-Insight, Table 2); supervised, 5 x the steps",
 }
 
 
@@ -44,7 +45,7 @@ class Variant:
 
     name: str
     tables: tuple[Table, ...]
-    way: Literal["start", "supervised", "grpo"] = "grpo"
+    way: Literal["start", "supervised", "one query", "query per class", "grpo"] = "grpo"
     tasks: tuple[TaskName, ...] = JOINT
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Of the preset ``q-insight``."""
@@ -68,9 +69,13 @@ VARIANTS: tuple[Variant, ...] = (
     _ranking("binary", ("reward",), variant="binary"),
     _ranking("average", ("reward",), variant="average"),
     _ranking("fixed variance", ("reward",), variant="fixed"),
+    Variant("one query", ("queries",), "one query"),
+    Variant("a query for each class", ("queries",), "query per class"),
 )
 """Every variant, in the order in which they are run."""
 
+QUERY_STEPS = 5
+"""Times the steps for the two ways to ask: one of them is new to the start."""
 LOOKS = 10
 """How often the spread of the answers is looked at in a run."""
 
@@ -128,8 +133,8 @@ def train(variant: Variant, scale: Scale, data: Data, output: Path, say: Callabl
     """Train one variant; the folder of its weights. The weights along the way lie in ``output/at-STEP``."""
     if variant.way == "start":
         return scale.begin
-    if variant.way == "supervised":
-        return _supervised(scale, data, output, say)
+    if variant.way != "grpo":
+        return _supervised(variant, scale, data, output, say)
     from iqloop.critic.training.grpo import PRESETS, train_grpo, trainer
     from iqloop.critic.training.synthetic import Source, examples, rows
 
@@ -167,24 +172,33 @@ def _keep(output: Path, every: int) -> Any:
     return Keep()
 
 
-def _supervised(scale: Scale, data: Data, output: Path, say: Callable[[str], None]) -> Path:
-    """As many steps of the warm start, with as many crops, each asked every question; its rates as for going on."""
+def _supervised(variant: Variant, scale: Scale, data: Data, output: Path, say: Callable[[str], None]) -> Path:
+    """Steps of the warm start, with as many crops, each asked every question; its rates as for going on."""
     from iqloop.critic.checkpoint import CheckpointSource, load
     from iqloop.critic.mini import save
+    from iqloop.critic.prompts import Q_INSIGHT
     from iqloop.critic.training.crops import Plan
-    from iqloop.critic.training.warmstart import WarmstartSettings, train_warmstart
+    from iqloop.critic.training.warmstart import QUESTIONS, WarmstartSettings, train_warmstart
+    from iqloop.recipes import query_per_class
     from iqloop.recipes.train_mini import CONTINUED
 
     checkpoint = load(CheckpointSource("start", str(scale.begin)), device="cpu", dtype="float32")
     usual = WarmstartSettings()
+    asked = {
+        "supervised": QUESTIONS,
+        "one query": tuple(one for one in QUESTIONS if one[0] is Q_INSIGHT["degradation"]),
+        "query per class": query_per_class.QUESTIONS,
+    }
     settings = WarmstartSettings(
-        steps=scale.steps,
+        steps=scale.steps * (1 if variant.way == "supervised" else QUERY_STEPS),
+        questions=asked[variant.way],
+        rated_share=usual.rated_share if variant.way == "supervised" else 0,
         plans=(Plan(scale.side, scale.questions),),
         rate=usual.rate * CONTINUED,
         embed_rate=usual.embed_rate * CONTINUED,
         vision_rate=usual.vision_rate * CONTINUED,
         seed=scale.seed + 1000,
-        save_every=10 * scale.steps,
+        save_every=100 * scale.steps,
     )
     output.mkdir(parents=True, exist_ok=True)
 
@@ -196,8 +210,8 @@ def _supervised(scale: Scale, data: Data, output: Path, say: Callable[[str], Non
     return output / "final"
 
 
-def measure(folder: Path, scale: Scale, data: Data) -> dict[str, float | None]:
-    """Held-out figures.
+def measure(folder: Path, scale: Scale, data: Data, per_class: bool = False) -> dict[str, float | None]:
+    """Held-out figures; with ``per_class`` perception is asked class by class.
 
     By default decoding: ``class`` and ``level`` accuracy, ``degradation_reward``, ``score_reward`` (epsilon 0.35) on
     distorted photographs and on rated ones, ``plcc`` and ``srcc`` with people. Of drawn answers to the score question
@@ -210,14 +224,18 @@ def measure(folder: Path, scale: Scale, data: Data) -> dict[str, float | None]:
     from iqloop.critic.rewards.perception import CLASS_WEIGHT, EPSILON, LEVEL_WEIGHT
     from iqloop.critic.training.opinion import CLEAN, mean_opinion
     from iqloop.critic.verdicts import SEVERITIES, Degradation, Rating
+    from iqloop.recipes import query_per_class
 
     critic = create_critic(folder, seed=scale.seed)
+    perceive = query_per_class.perceiver(folder) if per_class else None
     pairs, degradation, near = [], [], []
     for case in perception.cases(data.held_out, scale.cases, scale.seed):
         image = [_tensor(case.image)]
         (seen,), (rated,) = critic.perceive(image), critic.score(image)
-        answer = (perception.UNPARSED, perception.UNPARSED)
-        if isinstance(seen, Degradation):
+        answer: tuple[str, str] = (perception.UNPARSED, perception.UNPARSED)
+        if perceive is not None:
+            answer = perceive(image[0])
+        elif isinstance(seen, Degradation):
             answer = (seen.distortion_class, seen.severity)
         pairs.append((case.truth, answer))
         right = answer[0] == case.truth[0]
@@ -284,7 +302,8 @@ def run(
         kept = output / f"{re.sub('[^a-z0-9.]+', '-', variant.name.lower())}.json"
         if not kept.exists():
             folder = output / kept.name.removesuffix(".json")
-            figures = measure(train(variant, scale, data, folder, _named(say, variant)), scale, data)
+            trained = train(variant, scale, data, folder, _named(say, variant))
+            figures = measure(trained, scale, data, variant.way == "query per class")
             along = {}
             for at in sorted(folder.glob("at-*")):
                 along[int(at.name.removeprefix("at-"))] = drawn(at, scale, data.held_out_rated[:20])["spread"]

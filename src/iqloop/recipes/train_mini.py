@@ -196,8 +196,8 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     photographs, rated, held_out = _data(run)
     settings = VisionSettings(steps=run.vision_steps, seed=run.seed)
     if run.begin is not None:
-        rates = {"rate": settings.rate * CONTINUED_VISION, "embed_rate": settings.embed_rate / 2}
-        settings = replace(settings, fresh=False, small_share=0.0, **rates)
+        settings = replace(settings, fresh=False, small_share=0.0)
+        settings = replace(settings, rate=settings.rate * CONTINUED_VISION, embed_rate=settings.embed_rate / 2)
     log = _logger(run, "vision", say)
     tower = model.model.visual
     train_vision(tower, photographs, rated, held_out, classical_tools(), settings, run.run, log, run.workers)

@@ -39,8 +39,9 @@ GATHERED = 1
 """After so many layers of the language model the worth of an image is read at the token that closes it."""
 
 Answerer = Callable[[Label, np.random.Generator], str]
+Question = tuple[Prompt, Answerer, bool]
 
-QUESTIONS: tuple[tuple[Prompt, Answerer, bool], ...] = (
+QUESTIONS: tuple[Question, ...] = (
     (Q_INSIGHT["score"], score_answer, True),
     (Q_INSIGHT["degradation"], degradation_answer, False),
     (Q_INSIGHT["describe"], describe_answer, True),
@@ -61,6 +62,8 @@ class WarmstartSettings:
         PairPlan(224, 9),
     )
     """Sizes of crops and of pairs, in turn."""
+    questions: tuple[Question, ...] = QUESTIONS
+    """What is asked of crops."""
     rate: float = 4e-3
     """Peak rate of the language model's matrices (Muon)."""
     embed_rate: float = 2e-3
@@ -88,13 +91,16 @@ class Packed:
     """The pairs of the rows, if they are comparisons."""
 
 
-def pack_questions(checkpoint: Checkpoint, batch: Batch, rng: np.random.Generator) -> Packed:
+def pack_questions(
+    checkpoint: Checkpoint, batch: Batch, rng: np.random.Generator, questions: Sequence[Question] = QUESTIONS
+) -> Packed:
     """Tokens, tree mask, positions and targets of a batch."""
     views = [image for image in batch.pixels.permute(0, 3, 1, 2).float() / 255]
-    texts = [question(checkpoint, prompt) for prompt, _, _ in QUESTIONS]
+    texts = [question(checkpoint, prompt) for prompt, _, _ in questions]
     openings = [encode(checkpoint, text, [views[0]]) for text in texts]
     shared = 0
-    while all(len(o) > shared and o[shared] == openings[0][shared] for o in openings):
+    # A question keeps a token of its own, where its answer is predicted.
+    while all(len(o) - 1 > shared and o[shared] == openings[0][shared] for o in openings):
         shared += 1
     stop = checkpoint.tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]
     rows: list[list[int]] = []
@@ -102,7 +108,7 @@ def pack_questions(checkpoint: Checkpoint, batch: Batch, rng: np.random.Generato
     targets: list[list[int]] = []
     for label in batch.labels:
         row, segment, target = list(openings[0][:shared]), [0] * shared, [-100] * shared
-        for k, (_, answerer, rated_too) in enumerate(QUESTIONS):
+        for k, (_, answerer, rated_too) in enumerate(questions):
             if label.distortion_class is None and not rated_too:
                 continue
             answer = checkpoint.tokenizer(answerer(label, rng), add_special_tokens=False)["input_ids"] + stop
@@ -188,9 +194,16 @@ def pack_pairs(checkpoint: Checkpoint, pairs: Sequence[Pair], rng: np.random.Gen
     return Packed(inputs, targets, tuple(pairs))
 
 
-def pack(checkpoint: Checkpoint, batch: Batch | Sequence[Pair], rng: np.random.Generator) -> Packed:
+def pack(
+    checkpoint: Checkpoint,
+    batch: Batch | Sequence[Pair],
+    rng: np.random.Generator,
+    questions: Sequence[Question] = QUESTIONS,
+) -> Packed:
     """Tokens and targets of a step's batch, of either kind."""
-    return pack_questions(checkpoint, batch, rng) if isinstance(batch, Batch) else pack_pairs(checkpoint, batch, rng)
+    if isinstance(batch, Batch):
+        return pack_questions(checkpoint, batch, rng, questions)
+    return pack_pairs(checkpoint, batch, rng)
 
 
 class Worth(nn.Module):
@@ -253,7 +266,8 @@ def train_warmstart(
     batches = stream(crops, workers)
     half = [replace(plan, count=max(1, plan.count // 2)) for plan in settings.plans] * 2
     validation = CropsAndPairs(tools, held_out, (), half, settings.seed + 7)
-    test = [pack(checkpoint, validation.batch(i), np.random.default_rng(i)) for i in range(len(half))]
+    asked = settings.questions
+    test = [pack(checkpoint, validation.batch(i), np.random.default_rng(i), asked) for i in range(len(half))]
     worth = Worth(model.config.text_config.hidden_size)
     language = (model.model.language_model, worth)
     pair = (
@@ -272,7 +286,7 @@ def train_warmstart(
         for optimiser, rates in zip(pair, peaks, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        packed = pack(checkpoint, batch, np.random.default_rng([settings.seed, step]))
+        packed = pack(checkpoint, batch, np.random.default_rng([settings.seed, step]), asked)
         loss = answer_loss(checkpoint, packed, worth)
         loss.backward()
         nn.utils.clip_grad_norm_([*model.parameters(), *worth.parameters()], 1.0)
