@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "models": "List the critics' weights, and fetch them.",
     "tools": "List the restoration tools.",
     "distort": "Degrade clean images: seeded, at a chosen severity.",
-    "train": "Train critics: the published recipes, and the embedded one.",
+    "train": "Train critics and restorers.",
     "evaluate": "Measure how well a critic sees.",
     "bench": "Measure speed and gain on this machine.",
     "doctor": "Show what is installed: packages, devices, critics, caches.",

@@ -1,4 +1,4 @@
-"""``iqloop train``: critics, the published recipes and the one of the embedded model."""
+"""``iqloop train``: critics, the published recipes and the one of the embedded model; restorers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from iqloop.recipes.lazy_group import LazyGroup
 COMMANDS: dict[str, str] = {
     "critic": "Train a critic by reinforcement (GRPO, RL2R) on labelled images.",
     "mini": "Train qinsight-mini, the embedded critic, from nothing.",
+    "restorer": "Train a small net that restores: noise, JPEG, blur, darkness, size.",
 }
 """Each job and its help line. Its module is ``iqloop.recipes.train_NAME``, its click command ``command``."""
 
 
 @click.group("train", cls=LazyGroup, lazy=COMMANDS, modules="iqloop.recipes.train_")
 def command() -> None:
-    """Train critics. Started again, a run resumes from its folder."""
+    """Train critics and restorers. Started again, a run resumes from its folder."""

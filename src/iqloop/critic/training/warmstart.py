@@ -58,8 +58,9 @@ class WarmstartSettings:
         Plan(224, 32),
         PairPlan(168, 16),
         Plan(224, 32),
-        Plan(336, 14),
         PairPlan(224, 9),
+        Plan(336, 14),
+        PairPlan(168, 16),
     )
     """Sizes of crops and of pairs, in turn."""
     questions: tuple[Question, ...] = QUESTIONS

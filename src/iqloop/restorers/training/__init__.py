@@ -1,0 +1,1 @@
+"""Training of the small restoration nets: tasks, nets, a seeded stream of damaged patches, and the loop."""
