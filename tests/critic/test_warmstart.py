@@ -16,6 +16,7 @@ from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.training.crops import Crops, Plan, load_rated
 from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
 from iqloop.critic.training.pairs import PairPlan, severity_pair
+from iqloop.critic.training.share_vision import share_vision
 from iqloop.critic.training.warmstart import (
     QUESTIONS,
     WarmstartSettings,
@@ -118,7 +119,23 @@ def test_worth_is_read_from_each_image_alone(tiny_folder: Path, photograph: Phot
         packed = pack_pairs(checkpoint, [one], np.random.default_rng(0))
         alone, beside = answer_loss(checkpoint, packed).item(), answer_loss(checkpoint, packed, worth).item()
         assert beside > alone, "what the images are worth has a loss of its own"
-    assert told[0].allclose(told[2], atol=1e-5) and not told[1].allclose(told[3], atol=1e-2)
+    # Two rows a pair, the second in the other order; called for the images shown first, then for those shown second.
+    (a, b), (second_b, second_a), (again, _), (_, again_swapped) = told
+    assert a.allclose(again, atol=1e-5)
+    assert not second_b.allclose(b, atol=1e-2) and not second_a.allclose(again_swapped, atol=1e-2)
+
+
+def test_both_orders_are_shown(tiny_folder: Path, photograph: Photograph) -> None:
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    pair = severity_pair(photograph("astronaut", 200), 56, np.random.default_rng(1))
+    packed = pack_pairs(checkpoint, [pair], np.random.default_rng(0))
+    first, second = packed.pairs
+    assert first is pair and {first.choice, second.choice} == {"A", "B"} and first.difference == -second.difference
+    assert np.array_equal(first.a, second.b) and np.array_equal(first.b, second.a)
+    before = answer_loss(checkpoint, packed).item()
+    undo = share_vision(checkpoint.model)
+    assert answer_loss(checkpoint, packed).item() == pytest.approx(before, rel=1e-4), "encoded once, the same loss"
+    undo()
 
 
 class Killed(Exception):

@@ -7,7 +7,7 @@ restoration tools on the same degraded photograph the one nearer to the clean or
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, Protocol
 
@@ -76,6 +76,11 @@ class Pair:
     def distortion_class(self) -> str:
         """``"noise"``, ``"blur"``, ``"compression"`` or ``"darken"``; ``"mixture"`` for two of them."""
         return "mixture" if "+" in self.distortion else _class_of(self.distortion)
+
+    def swapped(self) -> Pair:
+        """The same pair in the other order."""
+        turned: dict[Choice, Choice] = {"A": "B", "B": "A", "similar": "similar"}
+        return replace(self, a=self.b, b=self.a, choice=turned[self.choice], difference=-self.difference)
 
 
 def severity_pair(photograph: Bytes, side: int, rng: np.random.Generator) -> Pair:

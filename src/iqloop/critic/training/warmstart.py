@@ -30,6 +30,7 @@ from iqloop.critic.prompts import Q_INSIGHT, Prompt
 from iqloop.critic.training.crops import Batch, Label, Plan, stream
 from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.training.reasoning import comparison_answer, degradation_answer, describe_answer, score_answer
+from iqloop.critic.training.share_vision import share_vision
 from iqloop.critic.training.vision import Log, optimisers, preference_loss, rate_at
 
 ALONE_SHARE = 1 / 3
@@ -167,14 +168,21 @@ def _collate(
 
 
 def pack_pairs(checkpoint: Checkpoint, pairs: Sequence[Pair], rng: np.random.Generator) -> Packed:
-    """Tokens and targets of comparisons: every third without its reference, where there is a better image."""
+    """Tokens and targets of comparisons: every third without its reference, where there is a better image.
+
+    Each pair is shown in both orders, one row after the other: what does not turn round with the images, a liking for
+    what is shown first, earns nothing. An image is encoded once for both where the model shares what is equal
+    (`iqloop.critic.training.share_vision`).
+    """
     stop = checkpoint.tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]
     rows, answers, views = [], [], []
-    for pair in pairs:
-        alone = pair.choice != "similar" and rng.random() < ALONE_SHARE
-        arrays = (pair.a, pair.b) if alone else (pair.reference, pair.a, pair.b)
+    alone = [pair.choice != "similar" and rng.random() < ALONE_SHARE for pair in pairs]
+    shown = [one for pair in pairs for one in (pair, pair.swapped())]
+    for k, pair in enumerate(shown):
+        by_itself = alone[k // 2]
+        arrays = (pair.a, pair.b) if by_itself else (pair.reference, pair.a, pair.b)
         images = [torch.from_numpy(array).permute(2, 0, 1).float() / 255 for array in arrays]
-        prompt = Q_INSIGHT["compare" if alone else "compare-reference"]
+        prompt = Q_INSIGHT["compare" if by_itself else "compare-reference"]
         opening = encode(checkpoint, question(checkpoint, prompt), images)
         answer = checkpoint.tokenizer(comparison_answer(pair, rng), add_special_tokens=False)["input_ids"] + stop
         rows.append(opening + answer)
@@ -192,7 +200,7 @@ def pack_pairs(checkpoint: Checkpoint, pairs: Sequence[Pair], rng: np.random.Gen
         "pixel_values": made.pixel_values,
         "image_grid_thw": made.image_grid_thw,
     }
-    return Packed(inputs, targets, tuple(pairs))
+    return Packed(inputs, targets, tuple(shown))
 
 
 def pack(
@@ -259,6 +267,7 @@ def train_warmstart(
     torch.manual_seed(settings.seed)
     model = checkpoint.model
     model.requires_grad_(True).train()
+    undo = share_vision(model)
     saved_state = folder / "warmstart.pt"
     state = torch.load(saved_state, weights_only=True) if saved_state.exists() else None
     start = state["step"] if state else 0
@@ -312,4 +321,5 @@ def train_warmstart(
             partial = saved_state.with_suffix(".partial")
             torch.save(state, partial)
             partial.replace(saved_state)
+    undo()
     model.requires_grad_(False).eval()
