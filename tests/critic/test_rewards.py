@@ -148,3 +148,9 @@ def test_the_right_order_earns_more() -> None:
     scores = [[4.4, 4.5, 4.6], [3.0, 3.1, 2.9], [1.4, 1.5, 1.6]]
     right, wrong = (np.mean(ranking_rewards(scores, opinions)) for opinions in ([5.0, 3.0, 1.0], [1.0, 3.0, 5.0]))
     assert right > 0.99 and wrong < 0.05
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    unknown: Any = "average"
+    with pytest.raises(UsageError, match="expected one of fidelity, binary"):
+        ranking_rewards([[1.0, 2.0]], [1.0], variant=unknown)

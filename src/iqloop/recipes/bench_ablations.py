@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from iqloop.critic.prompts import TaskName
+    from iqloop.critic.rewards.ranking import Variant as Reward
 
 JOINT: tuple[TaskName, ...] = ("score", "degradation")
 SCORE: tuple[TaskName, ...] = ("score",)
@@ -51,7 +52,7 @@ class Variant:
     """Of the preset ``q-insight``."""
 
 
-def _ranking(name: str, tables: tuple[Table, ...], answers: int = 6, variant: str = "fidelity") -> Variant:
+def _ranking(name: str, tables: tuple[Table, ...], answers: int = 6, variant: Reward = "fidelity") -> Variant:
     changes = {"score_by": "ranking", "generations": answers, "variant": variant}
     return Variant(name, tables, tasks=SCORE, changes=changes)
 
@@ -67,8 +68,8 @@ VARIANTS: tuple[Variant, ...] = (
     _ranking("ranking, K = 5", ("answers",), 5),
     _ranking("ranking, K = 6", ("answers", "reward")),
     _ranking("binary", ("reward",), variant="binary"),
-    _ranking("average", ("reward",), variant="average"),
-    _ranking("fixed variance", ("reward",), variant="fixed"),
+    _ranking("average", ("reward",), variant="probability-average"),
+    _ranking("fixed variance", ("reward",), variant="fixed-variance"),
     Variant("one query", ("queries",), "one query"),
     Variant("a query for each class", ("queries",), "query per class"),
 )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,15 @@ def ranking_rewards(
         groups: the dataset of each image; pairs are formed inside a dataset only. None is one dataset.
         variant: ``"fidelity"`` is the reward above; ``"binary"`` gives 1 where the order of q_k(x_i) and mu(x_j) is the
             people's (equal counts for equal opinions), else 0; ``"probability-average"`` puts the mean of p_k over
-            the K answers in the place of p_k; ``"fixed-variance"`` sets every variance to 1.
+            the K answers in the place of p_k, as the slides' name for it is understood here: then all K answers that
+            parse earn the same, and where rewards are normalised within the K nothing is left to learn from;
+            ``"fixed-variance"`` sets every variance to 1.
         gamma: see above.
 
     An image that has nobody to be paired with earns 0 for every answer: there is nothing to learn from it.
     """
+    if variant not in get_args(Variant):
+        raise UsageError(f"unknown variant {variant!r}: expected one of {', '.join(get_args(Variant))}")
     if not len(scores) == len(opinions) == len(groups if groups is not None else opinions):
         raise UsageError(f"expected scores, opinions and groups of as many images, got {len(scores)}, {len(opinions)}")
     rows = [np.array([math.nan if score is None else score for score in row], dtype=np.float64) for row in scores]
