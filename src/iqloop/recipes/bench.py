@@ -226,7 +226,7 @@ def ablations(
         results, spreads = run(only or known, scale, out, console.line)
     text = tables(results)
     (out / "tables.md").write_text(text)
-    spread_plot(spreads, results.get("start", {}).get("spread")).savefig(out / "spread.png", dpi=120)
+    spread_plot(spreads).savefig(out / "spread.png", dpi=120)
     for line in text.splitlines():
         console.line(line)
     return failures.DONE

@@ -284,9 +284,17 @@ def drawn(folder: Path, scale: Scale, rated: Sequence[tuple[Any, float]]) -> dic
     }
 
 
+LOOKED_AT = 20
+"""Rated photographs whose answers' spread is followed over a run, as many as of each data set in the slides."""
+
+
+def _spread(folder: Path, scale: Scale, data: Data) -> float | None:
+    return drawn(folder, scale, data.held_out_rated[:LOOKED_AT])["spread"]
+
+
 def run(
     names: Sequence[str], scale: Scale, output: Path, say: Callable[[str], None]
-) -> tuple[dict[str, Any], dict[str, dict[int, float]]]:
+) -> tuple[dict[str, Any], dict[str, dict[int, float | None]]]:
     """Train and measure the variants that ``output`` does not hold yet.
 
     Returns:
@@ -298,16 +306,16 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     chosen = [variant for variant in VARIANTS if variant.name in names]
     results: dict[str, Any] = {}
-    spreads: dict[str, dict[int, float]] = {}
+    spreads: dict[str, dict[int, float | None]] = {}
     for variant in chosen:
         kept = output / f"{re.sub('[^a-z0-9.]+', '-', variant.name.lower())}.json"
         if not kept.exists():
             folder = output / kept.name.removesuffix(".json")
             trained = train(variant, scale, data, folder, _named(say, variant))
             figures = measure(trained, scale, data, variant.way == "query per class")
-            along = {}
+            along = {0: _spread(scale.begin, scale, data)} if variant.way == "start" else {}
             for at in sorted(folder.glob("at-*")):
-                along[int(at.name.removeprefix("at-"))] = drawn(at, scale, data.held_out_rated[:20])["spread"]
+                along[int(at.name.removeprefix("at-"))] = _spread(at, scale, data)
                 shutil.rmtree(at)
             kept.write_text(json.dumps({"variant": asdict(variant), "figures": figures, "spread": along}, indent=1))
         told = json.loads(kept.read_text())
@@ -352,17 +360,18 @@ def tables(results: Mapping[str, Mapping[str, float | None]]) -> str:
     return "\n".join(lines)
 
 
-def spread_plot(spreads: Mapping[str, Mapping[int, float]], start: float | None) -> Figure:
-    """Spread of the answers over the steps, a line for each run."""
+def spread_plot(spreads: Mapping[str, Mapping[int, float | None]]) -> Figure:
+    """Spread of the answers over the steps, a line for each run, from the start that all share."""
     from iqloop.critic.evaluation import charts
 
     figure = charts.blank(6.4, 4)
     axes = figure.subplots()
-    for name, along in spreads.items():
-        if along:
-            first = {} if start is None else {0: start}
-            points = sorted({**first, **along}.items())
-            axes.plot([step for step, _ in points], [value for _, value in points], label=name, linewidth=1.5)
+    first = spreads.get("start", {})
+    runs = [(name, along) for name, along in spreads.items() if name != "start" and along]
+    for i, (name, along) in enumerate(runs):
+        points = [(step, value) for step, value in sorted({**first, **along}.items()) if value is not None]
+        style = "-" if i < 10 else "--"  # ten colours
+        axes.plot([step for step, _ in points], [value for _, value in points], style, label=name, linewidth=1.5)
     axes.set_xlabel("step")
     axes.set_ylabel("standard deviation of an image's scores")
     axes.set_ylim(bottom=0)
