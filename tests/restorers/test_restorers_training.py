@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from iqloop.distort import standard
+from iqloop.distort.image import to_float
 from iqloop.errors import ToolError, UsageError
 from iqloop.restorers import load_tool
 from iqloop.restorers.measure import psnr
+from iqloop.restorers.nafnet import ChannelNorm
+from iqloop.restorers.spandrel_tool import read_metadata
 from iqloop.restorers.training import damage
-from iqloop.restorers.training.export import export, read_metadata
+from iqloop.restorers.training.export import export
 from iqloop.restorers.training.learner import Learner, distance, rate_at
-from iqloop.restorers.training.nets import NETS, ChannelNorm, build_net, fold, load_weights, multiple_of
+from iqloop.restorers.training.nets import NETS, build_net, fold, load_weights, multiple_of
 from iqloop.restorers.training.stream import Batch, Patches, load_photographs, pair, side_of, stream, to_tensor
 from iqloop.restorers.training.tasks import TASKS, Task, task_named
 from iqloop.restorers.training.train import MIDDLE, RestorerSettings, fingerprint, train_restorer
@@ -31,6 +35,7 @@ Bytes = NDArray[np.uint8]
 SAME_SIZE = [name for name, task in TASKS.items() if task.scale == 1]
 SMALL: dict[str, dict[str, Any]] = {
     "nafnet": {"width": 8, "encoders": (1, 1), "middle": 1, "decoders": (1, 1)},
+    "nafnet-local": {"width": 8, "encoders": (1, 1), "middle": 1, "decoders": (1, 1)},
     "compact": {"width": 8, "convs": 2},
     "span": {"width": 8},
     "dncnn": {"width": 8, "layers": 8},
@@ -118,13 +123,14 @@ def test_the_named_checks_are_what_they_say(crops: list[Bytes]) -> None:
     clean, rng = crops[0], generator()
     named = {name: degrade for task in TASKS.values() for name, degrade in task.checks}
     assert set(named) == {
-        *("sigma-25", "sigma-50", "quality-10", "quality-40", "sigma-2", "gamma-2.2", "clean", "bicubic")
+        *("sigma-25", "sigma-50", "camera", "quality-10", "quality-40", "sigma-2", "gamma-2.2", "clean", "bicubic")
     }  # fmt: skip
     np.testing.assert_array_equal(named["sigma-2"](clean, rng), cv2.GaussianBlur(clean, (0, 0), 2))
     bicubic = Image.fromarray(clean).resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(named["bicubic"](clean, rng), np.asarray(bicubic))
     grey = np.full((64, 64, 3), 128, np.uint8)
     assert named["sigma-25"](grey, rng).std() == pytest.approx(25, rel=0.05)
+    assert 34 < psnr(named["camera"](grey, rng), grey) < 38
     assert named["gamma-2.2"](grey, rng)[0, 0, 0] == round(255 * (128 / 255) ** 2.2)
     assert psnr(named["quality-10"](clean, rng), clean) < psnr(named["quality-40"](clean, rng), clean)
 
@@ -149,6 +155,19 @@ def test_motion_blur_keeps_the_light_and_a_length_of_one_is_none(crops: list[Byt
     trail = damage.linear_motion(point, 9, 0)
     assert trail.sum() == pytest.approx(3, rel=1e-5) and (trail[16, :, 0] > 1e-3).sum() in (9, 10, 11)
     assert abs(trail[:15]).max() < 1e-6 and np.allclose(trail, trail[:, ::-1], atol=1e-6)
+
+
+def test_camera_noise_keeps_the_scene_and_follows_the_light(photograph: Callable[..., Bytes]) -> None:
+    x = to_float(photograph("coffee", 65, 40, 120))
+    assert abs(damage.camera_noise(x, generator(), 1e-12, 0.0) - x).max() < 1e-3
+    noise = damage.camera_noise(x, generator(), 2e-3, damage.read_noise(2e-3)) - x
+    # Interpolated from the pixels around: neighbours share it.
+    assert np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1] > 0.4
+    # Photons: a red scene is noisy in red, wherever the pattern begins.
+    for seed in range(8):
+        red = np.zeros((33, 34, 3), np.float32) + np.float32([0.7, 0.0, 0.0])
+        spread = (damage.camera_noise(red, generator(seed), 2e-3, 0.0) - red).std(axis=(0, 1))
+        assert spread[0] > 3 * max(spread[1], spread[2]), spread
 
 
 # ---- nets
@@ -198,6 +217,25 @@ def test_the_norm_in_training_is_nafnets() -> None:
         theirs.bias.uniform_(-1, 1)
     x = torch.randn(2, 6, 5, 7)
     torch.testing.assert_close(ChannelNorm(theirs)(x), theirs(x))
+
+
+def test_the_local_nafnet_is_a_published_one_that_does_not_pool(tmp_path: Path) -> None:
+    from spandrel import ModelLoader
+
+    net = awake(build_net("nafnet-local", 1, SMALL["nafnet-local"])).eval()
+    published: Any = ModelLoader().load_from_state_dict(net.state_dict())
+    x = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(published.model(x), net(x), rtol=1e-4, atol=1e-5)
+        # What is far away changes nothing; it does in the net that pools.
+        other = x.clone()
+        other[..., 40:] = 0
+        pooled = awake(build_net("nafnet", 1, SMALL["nafnet"])).eval()
+        near, far = (..., slice(0, 8)), (net(x) - net(other))
+        assert float(far[near].abs().max()) == 0 < float((pooled(x) - pooled(other))[near].abs().max())
+    file = export(pooled, tmp_path / "pooled.safetensors", {})
+    with pytest.raises(UsageError, match="pools over the whole image"):
+        load_weights(build_net("nafnet-local", 1, SMALL["nafnet-local"]), file)
 
 
 def test_span_trains_what_it_folds(crops: list[Bytes]) -> None:
@@ -257,13 +295,13 @@ def test_workers_change_nothing(crops: list[Bytes]) -> None:
 
 
 def test_a_patch_has_no_border_of_its_own(photograph: Callable[..., Bytes]) -> None:
-    blur = replace(TASKS["deblur"], degrade=lambda image, rng: damage.gaussian_blur(image, rng, 3.0))
+    blur = replace(TASKS["deblur"], degrade=lambda image, rng: standard.gaussian_blur(image, rng, 3.0))
     clean = photograph("coffee", 200)
     for seed in range(3):
         given, target = pair(clean, blur, 24, generator(seed))
         assert given.shape == target.shape == (24, 24, 3)
         # The same blur of the patch alone is wrong at its border.
-        alone = damage.gaussian_blur(target, generator(), 3.0)
+        alone = standard.gaussian_blur(target, generator(), 3.0)
         assert np.abs(given[8:-8, 8:-8].astype(int) - alone[8:-8, 8:-8]).max() <= 8
         assert np.abs(given.astype(int) - alone).max() > 2
 
@@ -299,7 +337,7 @@ def test_rate_and_loss() -> None:
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_few_steps_on_one_image_lower_the_loss(name: str, bf16: bool, crops: list[Bytes]) -> None:
     clean = crops[0][:32, :32]
-    noisy = damage.gaussian_noise(clean, generator(), 40)
+    noisy = standard.gaussian_noise(clean, generator(), 40)
     batch = Batch(to_tensor([noisy]), to_tensor([clean]))
     learner = Learner(build_net(name, 1, SMALL[name]), 0.0, torch.device("cpu"), channels_last=True)
     losses = [float(learner.step(batch, 3e-3, "charbonnier", bf16, 0.5, 0.5)[0]) for _ in range(30)]
@@ -353,25 +391,26 @@ def test_what_a_run_leaves(tmp_path: Path, crops: list[Bytes]) -> None:
         sizes=SMALL["compact"], data=data, precision="float32",
     )  # fmt: skip
     assert set(result) == {
-        f"psnr/{check}/{end}" for check in ("sigma-25", "sigma-50", "clean") for end in ("input", "output")
+        f"psnr/{check}/{end}" for check in ("sigma-25", "sigma-50", "camera", "clean") for end in ("input", "output")
     }
     names = {"settings.json", "log.jsonl", "runs", "validation.png", "last.pt", "final.safetensors"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
     assert list((tmp_path / "run/runs").glob("events*"))
     with Image.open(tmp_path / "run/validation.png") as picture:
-        assert picture.size == (3 * 32, 3 * 32)
+        assert picture.size == (3 * 32, 4 * 32)
     rows = rows_of(tmp_path / "run/log.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 3] and len(said) == 4
     assert rows[-1] == {"step": 3, **result} and {"loss", "gradient", "rate", "seconds"} < set(rows[0])
     file = tmp_path / "run/final.safetensors"
     metadata = read_metadata(file)
     assert metadata["task"] == "denoise" and metadata["net"] == "compact" and metadata["steps"] == "3"
-    assert metadata["treats"] == "noise" and metadata["data"] == "pictures" and metadata["seed"] == "0"
+    assert metadata["radius"] == "4" and metadata["treats"] == "noise" and metadata["licence"] == "unknown"
+    assert metadata["data"] == "pictures" and metadata["seed"] == "0"
     assert json.loads(metadata["sizes"]) == SMALL["compact"]
     for text in (json.dumps(metadata), (tmp_path / "run/settings.json").read_text()):
         assert str(tmp_path) not in text and "/home" not in text
     # The exported file is the average that was measured, and it is a tool.
-    tool = load_tool(file, treats=("noise",))
+    tool = load_tool(file)
     x = to_tensor(crops[:1]).float() / 255
     assert tool.info.treats == ("noise",) and tool.restore(x).shape == x.shape
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)

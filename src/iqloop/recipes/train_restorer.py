@@ -20,7 +20,7 @@ from iqloop.recipes.console import Console
 
 TASKS = ("denoise", "dejpeg", "deblur", "lowlight", "upscale-x2", "upscale-x4")
 """`iqloop.restorers.training.tasks.TASKS` by name; importing that here would load torch for ``--help``."""
-NETS = ("nafnet", "compact", "span", "dncnn")
+NETS = ("nafnet", "nafnet-local", "compact", "span", "dncnn")
 """`iqloop.restorers.training.nets.NETS`, for the same reason."""
 _PATH = click.Path(path_type=Path)
 
@@ -56,6 +56,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Of final.safetensors.",
 )
+@click.option("--licence", default="unknown", show_default=True, help="Of the weights, for final.safetensors: SPDX.")
 @options.seeded
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Data processes.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
@@ -75,6 +76,7 @@ def command(
     sizes: tuple[str, ...],
     source: Path | None,
     precision: Literal["float16", "float32"],
+    licence: str,
     workers: int,
     threads: int,
     device: str | None,
@@ -123,6 +125,7 @@ def command(
         sizes=chosen,
         source=source,
         data=data.resolve().name,
+        licence=licence,
         precision=precision,
         workers=workers,
         device=place,

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from iqloop.errors import ToolError, UsageError
+from iqloop.restorers.nafnet import quicken
 from iqloop.restorers.tiling import tile_for, tiled
-from iqloop.restorers.tool import Cost, ToolInfo, Treatment, check_image
+from iqloop.restorers.tool import TREATMENTS, Cost, ToolInfo, Treatment, check_image
 
 TREATS: dict[str, tuple[Treatment, ...]] = {
     "DnCNN": ("noise",),
@@ -36,7 +38,9 @@ UNKNOWN: tuple[Treatment, ...] = ("noise", "blur", "compression")
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 """Keys under which training programs keep the state dict, best first."""
 OVERLAP = 32
-"""Input pixels shared by neighbouring tiles."""
+"""Input pixels shared by neighbouring tiles of a model of which nobody said how far it sees."""
+BLEND = 16
+"""Input pixels over which tiles are blended where it is known: the rest of the overlap is left out."""
 
 
 class SpandrelTool:
@@ -46,9 +50,15 @@ class SpandrelTool:
     leave its colour. Half precision on CUDA where the architecture supports it, float32 elsewhere.
     """
 
-    def __init__(self, info: ToolInfo, descriptor: Any, tile: int | str | None = "auto") -> None:
+    def __init__(
+        self, info: ToolInfo, descriptor: Any, tile: int | str | None = "auto", radius: int | None = None
+    ) -> None:
         self._info = info
         self._tile = tile
+        self.radius = radius
+        """Input pixels that a pixel depends on, on each side; then tiles change nothing. None if it is not known."""
+        self.multiple = multiple_of(descriptor)
+        """What tiles start at multiples of, and the sides that the model halves without a rest."""
         self.descriptor = descriptor
         """The spandrel ``ImageModelDescriptor``; its ``model`` is the network."""
         self.on_halving: Callable[[str], None] | None = None
@@ -67,30 +77,44 @@ class SpandrelTool:
         """
         check_image(image, self._info.name)
         device: torch.device = self.descriptor.device
-        source = image.detach().to("cpu", torch.float32).clamp(0, 1)
+        source = image.detach().to("cpu", torch.float32)
         tile = tile_for(self.descriptor, self._tile, device, source)
         try:
-            with torch.inference_mode():
-                result = tiled(self._forward, source, self._info.scale, tile, OVERLAP, self.on_halving)
+            # Not inference mode, which spandrel enters for each tile: the caller may use the result in autograd.
+            with torch.no_grad():
+                result = tiled(
+                    self._forward,
+                    source,
+                    self._info.scale,
+                    tile,
+                    OVERLAP if self.radius is None else 2 * self.radius + BLEND,
+                    self.on_halving,
+                    self.radius,
+                    self.multiple,
+                )
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ToolError(f"{self._info.name} failed on {tuple(image.shape)}: {error}") from error
         if not torch.isfinite(result).all():
             raise ToolError(
                 f"{self._info.name} gave values that are not numbers: the file or half precision is at fault"
             )
-        # A copy outside inference mode, so that the caller may use it in autograd.
-        return result.clamp(0, 1).clone().to(image.device, image.dtype)
+        result = result.clone() if result.is_inference() else result
+        return result.clamp_(0, 1).to(image.device, image.dtype)
 
     def _forward(self, part: Tensor) -> Tensor:
-        part = part.to(self.descriptor.device, self.descriptor.dtype)
+        part = part.to(self.descriptor.device, self.descriptor.dtype).clamp(0, 1)
         if self.descriptor.input_channels == 3:
             return self._call(part)
         return torch.cat([self._call(channel) for channel in (part[:, i : i + 1] for i in range(3))], dim=1)
 
     def _call(self, part: Tensor) -> Tensor:
-        # A copy: networks may write into their input.
-        result: Tensor = self.descriptor(part.clone())
-        return result
+        height, width = part.shape[-2:]
+        # The last row and column repeated: networks that pad for themselves do it with black.
+        right, below = -width % self.multiple, -height % self.multiple
+        # A copy either way: networks may write into their input.
+        whole = functional.pad(part, (0, right, 0, below), mode="replicate") if right or below else part.clone()
+        result: Tensor = self.descriptor(whole)
+        return result[..., : height * self._info.scale, : width * self._info.scale]
 
     def __repr__(self) -> str:
         return f"SpandrelTool({self._info.name!r}, {self.descriptor.architecture.name})"
@@ -102,18 +126,18 @@ def load_tool(
     treats: Sequence[Treatment] | None = None,
     tile: int | str | None = "auto",
     device: str | torch.device = "cpu",
-    weights_licence: str = "unknown",
+    weights_licence: str | None = None,
 ) -> SpandrelTool:
     """A tool from a model file.
 
     Args:
         path: ``.safetensors``, ``.pth`` or ``.ckpt``.
         name: the tool's name; the file's stem if None.
-        treats: what it is for. If None: low-resolution for a model of scale 2 and more; what `TREATS` says of the
-            architecture; else `UNKNOWN`.
+        treats: what it is for. If None: what the file says of itself (`iqloop train restorer` writes it);
+            low-resolution for a model of scale 2 and more; what `TREATS` says of the architecture; else `UNKNOWN`.
         tile: side of the tiles in pixels, None for the whole image, or ``"auto"`` (`iqloop.restorers.tiling.tile_for`).
         device: where it runs.
-        weights_licence: SPDX identifier if you know it; spandrel records none.
+        weights_licence: SPDX identifier if you know it; None takes what the file says, or ``unknown``.
 
     Raises:
         ToolError: the file is missing or unreadable, is of another kind, or holds a model that does not restore RGB.
@@ -124,14 +148,46 @@ def load_tool(
         raise UsageError(f"tile must be a positive number of pixels, None or 'auto', got {tile!r}")
     descriptor = _recognise(read_state_dict(path), path)
     _check(descriptor, path)
-    info = _describe(descriptor, path, name or path.stem, treats, weights_licence)
+    said = read_metadata(path)
+    treats = treats or _treats_in(said.get("treats", ""))
+    licence = weights_licence or said.get("licence", "unknown")
+    info = _describe(descriptor, path, name or path.stem, treats, licence)
+    if descriptor.architecture.id == "NAFNet":
+        quicken(descriptor.model)
+    own = "iqloop" in said
+    if own:
+        # A third faster on a CPU; models of others may look at their tensors as if they were laid out otherwise.
+        descriptor.model.to(memory_format=torch.channels_last)
     target = torch.device(device)
     half = target.type == "cuda" and descriptor.supports_half
     try:
         descriptor.to(target, torch.float16 if half else torch.float32).eval()
     except (RuntimeError, AssertionError) as error:
         raise ToolError(f"{path.name}: cannot be put on {target}: {error}") from error
-    return SpandrelTool(info, descriptor, tile)
+    radius = said.get("radius", "")
+    return SpandrelTool(info, descriptor, tile, int(radius) if own and radius.isdecimal() else None)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts in the header of a ``.safetensors`` file, such as `iqloop train restorer` writes; else none."""
+    from safetensors import safe_open
+
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    with safe_open(str(path), framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def multiple_of(descriptor: Any) -> int:
+    """What the sides of a model's input are best a multiple of: a power of two for each time that it halves them."""
+    if descriptor.architecture.id == "NAFNet":
+        return int(descriptor.model.padder_size)
+    return max(1, int(descriptor.size_requirements.multiple_of))
+
+
+def _treats_in(text: str) -> tuple[Treatment, ...] | None:
+    found = tuple(known for known in TREATMENTS if known in text.split("+"))
+    return found or None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

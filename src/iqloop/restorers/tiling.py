@@ -16,6 +16,10 @@ from iqloop.errors import ToolError
 Model = Callable[[Tensor], Tensor]
 """From ``(1, 3, h, w)`` to ``(1, 3, h * scale, w * scale)``, wherever the model computes."""
 
+LARGEST = 1024
+"""Of the tiles that are chosen here, in pixels: so that a halving loses little."""
+LARGEST_ON_CPU = 640
+"""The same where the computing is no faster for larger tiles: 0.4 GB for a small NAFNet, and better in the caches."""
 SMALLEST = 32
 """Smaller tiles, in pixels, are not tried: the memory is full of something else."""
 
@@ -27,13 +31,16 @@ def tiled(
     tile: int | None,
     overlap: int,
     on_halving: Callable[[str], None] | None = None,
+    halo: int | None = None,
+    multiple: int = 1,
 ) -> Tensor:
     """Apply ``model`` to ``image`` tile by tile.
 
     Tiles of one image have equal sizes (no thin last one) and overlap by at least ``overlap``; in the overlaps their
-    outputs are blended by a raised cosine, the weights normalised to sum to one. The result equals that of the whole
-    image wherever the model's receptive field, on each side, is below half the overlap. Only one tile at a time is
-    handed to the model; the result gathers on the CPU.
+    outputs are blended by a raised cosine, the weights normalised to sum to one, and the outer ``halo`` pixels of a
+    tile, which lack their surroundings, are left out. So the result equals that of the whole image where a model sees
+    no further than the halo on each side (and halves no odd tile: ``multiple``). Only one tile at a time is handed to
+    the model; the result gathers on the CPU.
 
     When the device is out of memory the tile is halved and the image begun again.
 
@@ -44,6 +51,10 @@ def tiled(
         tile: side of a tile in input pixels, without limit if None.
         overlap: pixels shared by neighbours in the input; at most half a tile is used.
         on_halving: told one sentence for each halving; `warnings.warn` if None.
+        halo: input pixels at a tile's inner borders that get no weight; at most half the overlap, a quarter of it if
+            None.
+        multiple: tiles start at multiples of this many pixels: a net that halves its input three times gives another
+            result when it starts at a pixel that is no multiple of eight.
 
     Returns:
         ``(1, C', H * scale, W * scale)`` float32 on the CPU.
@@ -53,7 +64,7 @@ def tiled(
     """
     while True:
         try:
-            return _run(model, image, scale, tile, overlap)
+            return _run(model, image, scale, tile, overlap, halo, multiple)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -104,41 +115,59 @@ def available_memory(device: torch.device) -> float:
         return 4e9
 
 
-def spans(length: int, tile: int | None, overlap: int) -> list[tuple[int, int]]:
-    """Equal, overlapping spans ``(start, stop)`` that cover ``length``.
+def spans(length: int, tile: int | None, overlap: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """Equal, overlapping spans ``(start, stop)`` that cover ``length``; each start is a multiple of ``multiple``.
+
+    The last is longer by what its start was moved.
 
     >>> spans(100, 48, 8)
     [(0, 39), (30, 69), (61, 100)]
+    >>> spans(200, 96, 16, multiple=8)
+    [(0, 82), (56, 138), (112, 200)]
     """
     if tile is None or length <= tile:
         return [(0, length)]
-    overlap = min(overlap, tile // 2)
-    count = math.ceil((length - overlap) / (tile - overlap))
+    # What moving a start back by less than `multiple` can take from an overlap or add to the last span.
+    slack = min(multiple - 1, tile // 4)
+    overlap = min(overlap + slack, tile // 2)
+    room = tile - slack
+    count = math.ceil((length - overlap) / (room - overlap))
     size = math.ceil((length + (count - 1) * overlap) / count)
     starts = [round(i * (length - size) / (count - 1)) for i in range(count)]
-    return [(start, start + size) for start in starts]
+    if multiple > 1:
+        starts = [start // multiple * multiple for start in starts]
+    return [(start, start + size) for start in starts[:-1]] + [(starts[-1], length)]
 
 
-def _run(model: Model, image: Tensor, scale: int, tile: int | None, overlap: int) -> Tensor:
+def _run(
+    model: Model, image: Tensor, scale: int, tile: int | None, overlap: int, halo: int | None, multiple: int
+) -> Tensor:
     height, width = image.shape[-2:]
-    rows, columns = spans(height, tile, overlap), spans(width, tile, overlap)
+    rows, columns = spans(height, tile, overlap, multiple), spans(width, tile, overlap, multiple)
     if len(rows) == len(columns) == 1:
         return _checked(model(image), height * scale, width * scale).to("cpu", torch.float32)
     total: Tensor | None = None
-    weight = torch.zeros(1, 1, height * scale, width * scale)
-    vertical, horizontal = _ramps(rows, scale), _ramps(columns, scale)
+    vertical, horizontal = _ramps(rows, scale, halo), _ramps(columns, scale, halo)
     for (top, bottom), down in zip(rows, vertical, strict=True):
         for (left, right), across in zip(columns, horizontal, strict=True):
             result = model(image[..., top:bottom, left:right])
             result = _checked(result, (bottom - top) * scale, (right - left) * scale).to("cpu", torch.float32)
             if total is None:
                 total = torch.zeros(1, result.shape[1], height * scale, width * scale)
-            share = down[:, None] * across[None]
             place = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
-            total[place] += result * share
-            weight[place] += share
+            total[place] += result * (down[:, None] * across[None])
     assert total is not None
-    return total / weight
+    # Weights are products, so their sums are: two lines of numbers in the place of an image of them.
+    total /= _sum(rows, vertical, height * scale, scale)[:, None]
+    total /= _sum(columns, horizontal, width * scale, scale)
+    return total
+
+
+def _sum(parts: list[tuple[int, int]], ramps: list[Tensor], length: int, scale: int) -> Tensor:
+    total = torch.zeros(length)
+    for (start, stop), ramp in zip(parts, ramps, strict=True):
+        total[start * scale : stop * scale] += ramp
+    return total
 
 
 def _checked(result: Tensor, height: int, width: int) -> Tensor:
@@ -147,27 +176,25 @@ def _checked(result: Tensor, height: int, width: int) -> Tensor:
     return result
 
 
-def _ramps(parts: list[tuple[int, int]], scale: int) -> list[Tensor]:
-    """The weight of each span along its axis: one, with a raised cosine where it shares pixels with a neighbour.
-
-    The outer quarters of an overlap have no weight: there a tile lacks its surroundings.
-    """
+def _ramps(parts: list[tuple[int, int]], scale: int, halo: int | None) -> list[Tensor]:
+    """The weight of each span along its axis: one, with a raised cosine where it shares pixels with a neighbour."""
     ramps = []
     for i, (start, stop) in enumerate(parts):
         ramp = torch.ones((stop - start) * scale)
         before = (parts[i - 1][1] - start) * scale if i else 0
         after = (stop - parts[i + 1][0]) * scale if i + 1 < len(parts) else 0
         if before > 0:
-            ramp[:before] *= _rise(before)
+            ramp[:before] *= _rise(before, halo if halo is None else halo * scale)
         if after > 0:
-            ramp[-after:] *= _rise(after).flip(0)
+            ramp[-after:] *= _rise(after, halo if halo is None else halo * scale).flip(0)
         ramps.append(ramp)
     return ramps
 
 
-def _rise(length: int) -> Tensor:
-    position = (torch.arange(length) + 0.5) / length
-    inner = ((position - 0.25) * 2).clamp(0, 1)
+def _rise(length: int, halo: int | None) -> Tensor:
+    """From zero to one over ``length`` pixels, all of it between the outer ``halo`` pixels on both sides."""
+    outer = length / 4 if halo is None else min(halo, (length - 1) / 2)
+    inner = ((torch.arange(length) + 0.5 - outer) / (length - 2 * outer)).clamp(0, 1)
     # Never quite zero: an overlap of one or two pixels must still sum to more than nothing.
     return (0.5 - 0.5 * torch.cos(math.pi * inner)).clamp_min(1e-6)
 
@@ -180,7 +207,7 @@ def tile_for(descriptor: Any, tile: int | str | None, device: torch.device, imag
     """The tile that suits a spandrel descriptor and an image.
 
     ``"auto"``: no tiling for models that tile themselves (INTERNAL); for those that see the whole image (DISCOURAGED)
-    only when memory leaves no choice; otherwise what memory allows, at most 1,024 so that a halving loses little.
+    only when memory leaves no choice; otherwise what memory allows, at most `LARGEST`, or `LARGEST_ON_CPU`.
     """
     if tile != "auto":
         return None if tile is None else int(tile)
@@ -193,4 +220,5 @@ def tile_for(descriptor: Any, tile: int | str | None, device: torch.device, imag
     if kind == "DISCOURAGED":
         whole = fits is None or image.shape[-1] * image.shape[-2] <= fits * fits
         return None if whole else fits
-    return 1024 if fits is None else min(fits, 1024)
+    largest = LARGEST_ON_CPU if device.type == "cpu" else LARGEST
+    return largest if fits is None else min(fits, largest)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from iqloop import distort
 from iqloop.distort import blur, colour, compression, noise
-from iqloop.distort.image import Image, as_image
+from iqloop.distort.image import Bytes as Bytes
+from iqloop.distort.image import Image, as_image, to_bytes, to_float
 
-Bytes = NDArray[np.uint8]
 Kind = Callable[[Image, np.random.Generator], Image]
 """One kind of damage on float RGB ``(H, W, 3)`` in [0, 1]; the result may leave the range."""
 
@@ -97,31 +96,6 @@ def shrunk(image: Bytes, rng: np.random.Generator, scale: int) -> Bytes:
     return small
 
 
-def clean(image: Bytes, rng: np.random.Generator) -> Bytes:
-    """Nothing: a copy."""
-    return image.copy()
-
-
-def gaussian_noise(image: Bytes, rng: np.random.Generator, sigma: float) -> Bytes:
-    """White noise of ``sigma`` grey levels, clipped and rounded."""
-    return to_bytes(noise.gaussian_rgb(to_float(image), rng, sigma / 255))
-
-
-def gaussian_blur(image: Bytes, rng: np.random.Generator, sigma: float) -> Bytes:
-    """``cv2.GaussianBlur(image, (0, 0), sigma)``; draws nothing."""
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.uint8)
-
-
-def gamma(image: Bytes, rng: np.random.Generator, exponent: float) -> Bytes:
-    """R, G and B in [0, 1] to a power; draws nothing."""
-    return to_bytes(colour.gamma_rgb(to_float(image), exponent))
-
-
-def jpeg_quality(image: Bytes, rng: np.random.Generator, quality: int) -> Bytes:
-    """JPEG on the image's own grid; draws nothing."""
-    return compression.jpeg(image, quality)
-
-
 def jpeg(image: Bytes, quality: float, top: int = 0, left: int = 0) -> Bytes:
     """JPEG by libjpeg, 4:2:0, as if ``top`` rows and ``left`` columns had been cropped off afterwards."""
     larger = np.pad(image, ((top, 0), (left, 0), (0, 0)), mode="symmetric")
@@ -140,16 +114,6 @@ def linear_motion(image: Image, length: float, angle: float) -> Image:
             np.add.at(kernel, (top + dy, left + dx), (1 - np.abs(y - top - dy)) * (1 - np.abs(x - left - dx)))
     kernel /= kernel.sum()
     return as_image(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT), image)
-
-
-def to_float(image: Bytes) -> Image:
-    """Bytes to float32 in [0, 1]."""
-    return image.astype(np.float32) / np.float32(255)
-
-
-def to_bytes(image: Image) -> Bytes:
-    """Clip to [0, 1] and round to 8 bits."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _gaussian_noise(strongest: float) -> Kind:
@@ -181,6 +145,54 @@ def _chroma_noise(x: Image, rng: np.random.Generator) -> Image:
     return noise.gaussian_ycrcb(x, rng, rng.uniform(0, 0.12), rng.uniform(1, 3))
 
 
+def camera_noise(x: Image, rng: np.random.Generator, shot: float, read: float) -> Image:
+    """What a camera makes of its sensor's noise: raw light behind a Bayer pattern, interpolated, balanced, in gamma.
+
+    The scene keeps its own sharpness: the difference between the noisy and the clean raw image, both developed alike,
+    is added to it.
+
+    Args:
+        x: ``(H, W, 3)`` in [0, 1], at least 2 x 2.
+        rng: draws the balance, the pattern's place, the interpolation and the noise.
+        shot: variance for each unit of raw light, of photons (Brooks et al., "Unprocessing images for learned raw
+            denoising", 2019: 0.0001 to 0.012).
+        read: variance without light.
+    """
+    gains = np.array([rng.uniform(1.2, 2.4), 1.0, rng.uniform(1.2, 2.4)], np.float32)
+    raw = np.clip(x, 0, 1) ** np.float32(2.2) / gains
+    code = (cv2.COLOR_BayerBG2RGB, cv2.COLOR_BayerBG2RGB_EA)[int(rng.integers(2))]
+    top, left = int(rng.integers(2)), int(rng.integers(2))
+    # An even image around it, so that the pattern may begin anywhere.
+    height, width = x.shape[:2]
+    raw = np.pad(raw, ((top, (height + top) % 2), (left, (width + left) % 2), (0, 0)), mode="symmetric")
+    # R G over G B: what OpenCV calls BG, after the second row.
+    mosaic = raw[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = raw[::2, ::2, 0], raw[1::2, 1::2, 2]
+    grain = rng.standard_normal(mosaic.shape, dtype=np.float32) * np.sqrt(mosaic * np.float32(shot) + np.float32(read))
+    developed = []
+    for sensor in (mosaic, mosaic + grain):
+        # 16 bits, half of them for what noise pushes above white: clipped light is clipped after the gains.
+        coded = np.rint(np.clip(sensor * 32768 + 4096, 0, 65535)).astype(np.uint16)
+        linear = (cv2.demosaicing(coded, code).astype(np.float32) - 4096) / 32768 * gains
+        developed.append(np.clip(linear, 0, 1) ** np.float32(1 / 2.2))
+    added = (developed[1] - developed[0])[top : top + height, left : left + width]
+    return as_image(x + added, x)
+
+
+def read_noise(shot: float) -> float:
+    """The variance without light that goes with one of photons: the regression of Brooks et al. over phones."""
+    return float(np.exp(2.18 * np.log(shot) + 1.2))
+
+
+def _camera_noise(x: Image, rng: np.random.Generator) -> Image:
+    """`camera_noise` of any light; half of it saved as cameras do."""
+    shot = _log_uniform(rng, 1e-4, 1.2e-2)
+    noisy = camera_noise(x, rng, shot, read_noise(shot) * float(np.exp(rng.normal(0, 0.26))))
+    if rng.random() < 0.5:
+        noisy = to_float(jpeg(to_bytes(noisy), rng.uniform(85, 99), *_corner(rng)))
+    return noisy
+
+
 def _trail(x: Image, rng: np.random.Generator) -> Image:
     radius = rng.uniform(1, 12)
     return blur.motion(x, rng, radius, max(0.5, 0.6 * radius))
@@ -191,10 +203,11 @@ def _shifted_gamma(x: Image, rng: np.random.Generator) -> Image:
 
 
 NOISES: tuple[tuple[float, Kind], ...] = (
-    (0.44, _gaussian_noise(STRONGEST_NOISE)),
+    (0.34, _gaussian_noise(STRONGEST_NOISE)),
+    (0.14, _camera_noise),
     (0.06, _grey_noise),
-    (0.10, _chroma_noise),
-    (0.10, _poisson),
+    (0.08, _chroma_noise),
+    (0.08, _poisson),
     (0.10, lambda x, rng: noise.speckle(x, rng, rng.uniform(0, 0.45))),
     (0.08, lambda x, rng: noise.impulse(x, rng, rng.uniform(0, 0.12))),
     (0.06, _correlated_noise),

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from iqloop.errors import UsageError
+from iqloop.restorers.nafnet import Constant, blocks_of, quicken, without_pooling
 
 Size = int | tuple[int, ...]
 Sizes = Mapping[str, Size]
@@ -114,6 +114,9 @@ def load_weights(net: nn.Module, path: Path) -> None:
         if value.shape != given[key].shape:
             got, expected = tuple(given[key].shape), tuple(value.shape)
             raise UsageError(f"{path.name}: does not fit, {key} is {got} there, expected {expected}")
+    for name, module in net.named_modules():
+        if isinstance(module, Constant) and given[f"{name}.weight"].any():
+            raise UsageError(f"{path.name}: does not fit, it pools over the whole image: take the net nafnet for it")
     net.load_state_dict(given)
 
 
@@ -124,25 +127,6 @@ def fold(net: nn.Module) -> nn.Module:
         if hasattr(module, "update_params"):
             module.update_params()
     return net
-
-
-class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of ``(B, C, H, W)``: NAFNet's, with the same parameters and values.
-
-    In the place of spandrel's own in training, a custom function that warns of deprecation at every backward pass.
-    """
-
-    weight: nn.Parameter
-    bias: nn.Parameter
-
-    def __init__(self, like: Any) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = like.weight, like.bias, float(like.eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Each pixel's channels to mean 0 and variance 1, then scaled and shifted."""
-        last = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
-        return last.permute(0, 3, 1, 2)
 
 
 def _nafnet(scale: int, sizes: dict[str, Any]) -> nn.Module:
@@ -158,9 +142,16 @@ def _nafnet(scale: int, sizes: dict[str, Any]) -> nn.Module:
         enc_blk_nums=encoders,
         dec_blk_nums=decoders,
     )
-    for block in [module for module in net.modules() if hasattr(module, "norm1")]:
-        block.norm1, block.norm2 = ChannelNorm(block.norm1), ChannelNorm(block.norm2)
-    return _begin_as_identity(net, net.ending)
+    return _begin_as_identity(quicken(net), net.ending)
+
+
+def _nafnet_local(scale: int, sizes: dict[str, Any]) -> nn.Module:
+    net: Any = _nafnet(scale, sizes)
+    for block in blocks_of(net):
+        nn.init.ones_(block.sca[1].bias)
+        without_pooling(block)
+    made: nn.Module = net
+    return made
 
 
 def _compact(scale: int, sizes: dict[str, Any]) -> nn.Module:
@@ -215,6 +206,9 @@ def _begin_as_identity(net: nn.Module, last: nn.Conv2d) -> nn.Module:
 NETS: dict[str, NetKind] = {
     "nafnet": NetKind(
         {"width": 32, "encoders": (1, 1, 2), "middle": 2, "decoders": (1, 1, 1)}, 1e-3, (1,), True, _nafnet
+    ),
+    "nafnet-local": NetKind(
+        {"width": 24, "encoders": (1, 1, 2), "middle": 2, "decoders": (1, 1, 1)}, 1e-3, (1,), False, _nafnet_local
     ),
     "compact": NetKind({"width": 32, "convs": 12}, 5e-4, (1, 2, 4), False, _compact),
     "span": NetKind({"width": 32}, 5e-4, (1, 2, 4), False, _span),

@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import iqloop
 from iqloop.errors import UsageError
+from iqloop.restorers.receptive import receptive_radius
 from iqloop.restorers.training.damage import Bytes
 from iqloop.restorers.training.export import Precision, export
 from iqloop.restorers.training.learner import Learner, Loss, rate_at, read_checkpoint
@@ -102,6 +104,7 @@ def train_restorer(
     sizes: Sizes | None = None,
     source: Path | None = None,
     data: str = "",
+    licence: str = "unknown",
     precision: Precision = "float16",
     workers: int = 0,
     device: str | torch.device = "cpu",
@@ -122,6 +125,7 @@ def train_restorer(
         sizes: of the net, those that differ from its own.
         source: a model file of the same net to start from; None starts from random weights.
         data: name of the data, for the metadata.
+        licence: of the weights, an SPDX identifier, for the metadata: `iqloop tools` shows it.
         precision: of ``final.safetensors``.
         workers: processes that make the patches; 0 makes them in this one. The batches are the same.
         device: where the net is trained.
@@ -184,7 +188,8 @@ def train_restorer(
         record.close()
     # Nothing was left to do where a finished run is started again: its file is written once more, and the same.
     result = result or figures(learner.average, test)
-    export(learner.average, folder / "final.safetensors", _metadata(task, said, data, result), precision)
+    metadata = _metadata(learner.average, task, said, data, licence, result)
+    export(learner.average, folder / "final.safetensors", metadata, precision)
     return result
 
 
@@ -227,15 +232,19 @@ def hashed(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _metadata(task: Task, said: Mapping[str, Any], data: str, result: Mapping[str, float]) -> dict[str, str]:
+def _metadata(
+    net: nn.Module, task: Task, said: Mapping[str, Any], data: str, licence: str, result: Mapping[str, float]
+) -> dict[str, str]:
     """What the final file says of itself: texts, and no path of this machine."""
     return {
         "format": "pt",
         "iqloop": iqloop.__version__,
         "task": task.name,
         "treats": "+".join(task.treats),
+        "radius": str(receptive_radius(net, multiple=multiple_of(said["net"], said["sizes"]))),
         "scale": str(task.scale),
         "data": Path(data).name,
+        "licence": licence,
         "figures": json.dumps({name: round(value, 3) for name, value in result.items()}),
         **{name: str(said[name]) for name in ("net", "steps", "seed", "batch", "patch")},
         "sizes": json.dumps(said["sizes"]),
