@@ -10,26 +10,19 @@ import click
 from iqloop.recipes import failures, options
 from iqloop.recipes.console import Console
 
-_PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
-"""Photographs that ship with scikit-image, when no folder is given."""
+TREATMENTS = ("noise", "blur", "compression", "darken", "low-resolution")
+"""`iqloop.restorers.tool.TREATMENTS`; importing that here would load torch for ``--help``."""
+SMALLEST = 64
+"""Least side in pixels that tools are measured on."""
 
 
-def photographs(folder: Path | None, side: int) -> list[Any]:
-    """The middle ``side`` pixels of each photograph of a folder, or of scikit-image's; ``(H, W, 3)`` uint8."""
-    import numpy as np
-    from skimage import data
-
-    if folder is None:
-        images = [np.asarray(getattr(data, name)()) for name in _PHOTOS]
-    else:
-        from iqloop.critic.training.crops import load_photographs
-
-        images = list(load_photographs(folder))
-    middles = []
-    for image in images:
-        top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
-        middles.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
-    return middles
+def _side(ctx: click.Context, option: click.Parameter, value: str) -> int | None:
+    """Pixels, or None for whole photographs."""
+    if value in ("whole", "0"):
+        return None
+    if not value.isdecimal() or int(value) < SMALLEST:
+        raise click.BadParameter(f"expected a number of pixels from {SMALLEST} on, or whole, got {value!r}.")
+    return int(value)
 
 
 @click.group("bench")
@@ -40,35 +33,82 @@ def command() -> None:
 _FOLDER = click.option(
     "--photos", type=click.Path(path_type=Path), help="Folder.  [default: scikit-image's photographs]"
 )
-_SIDE = click.option("--side", type=click.IntRange(64), default=256, show_default=True, help="Middle pixels taken.")
 
 
 @command.command("tools")
 @_FOLDER
-@_SIDE
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Real pairs instead: FOLDER/noisy and FOLDER/clean, images of equal names and sizes. Needs --treatment.",
+)
+@click.option(
+    "--side",
+    default="256",
+    show_default=True,
+    metavar="PIXELS|whole",
+    callback=_side,
+    help="Side of the middle that is taken of each.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N photographs only.")
+@click.option(
+    "--only", multiple=True, metavar="TOOL", help="Measure these tools; commas, or repeat it.  [default: all]"
+)
+@click.option(
+    "--treatment", type=click.Choice(TREATMENTS), help="Measure the tools for this, also on damage of another kind."
+)
+@click.option(
+    "--damage",
+    multiple=True,
+    metavar="NAME:VALUE",
+    help="Such as gaussian-noise:25, jpeg:10, gaussian-blur:2, gamma:2.2, bicubic:4, clean, or a function of `iqloop "
+    "distort --list` and its severity, noise_poisson:3. Commas, or repeat it.",
+)
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE.md", help="Write the table here.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw quality against time here.")
+@options.seeded
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: as many as cores]")
+@options.on_device
+@options.tiles
 @options.model_files
 @options.talk
-def tools(photos: Path | None, side: int, files: tuple[str, ...], console: Console) -> int:
-    """PSNR, SSIM and seconds per megapixel of every tool on what it treats, severities 1, 3 and 5."""
+def tools(
+    side: int | None,
+    only: tuple[str, ...],
+    damage: tuple[str, ...],
+    out: Path | None,
+    plot: Path | None,
+    threads: int | None,
+    device: str | None,
+    tile: int | str | None,
+    files: tuple[str, ...],
+    console: Console,
+    **asked: Any,
+) -> int:
+    """PSNR, SSIM and seconds per megapixel of the restoration tools.
+
+    Clean photographs are degraded here, seeded, each once for all tools, and restored by every tool that is for the
+    damage: one of its scale that treats it. Without --damage these are gaussian-noise 25 and 50, jpeg 10 and 40,
+    gaussian-blur 2, gamma 2.2, bicubic at the tools' scales, and clean. A tool's first run is not timed.
+    """
     from dataclasses import asdict
 
-    from iqloop import distort
+    from iqloop.recipes import bench_tools
+    from iqloop.recipes.bench_critic import machine
     from iqloop.recipes.loading import load_registry
-    from iqloop.restorers.measure import markdown, measure
 
-    registry = load_registry(files)
-    images = photographs(photos, side)
-    rows = []
-    for name in registry.names():
-        info = registry.info(name)
-        damage: list[tuple[str, float]] = [("low-resolution", info.scale)] if info.scale > 1 else [("clean", 0)]
-        functions = [f for t in info.treats if t != "low-resolution" for f in distort.CATEGORIES[t]]
-        damage += [(f, s) for f in functions for s in (1, 3, 5)]
-        rows += measure([registry.get(name)], images, damage)
-        console.detail(name)
+    wanted = bench_tools.Wanted(side=side, only=options.words(only), damage=options.words(damage), **asked)
+    bench_tools.check_outputs(out, plot)
+    if threads is not None:
+        bench_tools.use_threads(threads)
+    rows = bench_tools.run(wanted, load_registry(files, device, tile=tile), console)
     for row in rows:
         console.fields(asdict(row))
-    console.line(markdown(rows))
+    page = bench_tools.report(rows, wanted, machine(("torch",)))
+    for line in page.splitlines():
+        console.line(line)
+    bench_tools.write(rows, page, out, plot)
     return failures.DONE
 
 
@@ -140,6 +180,7 @@ def grpo(
     import torch
 
     from iqloop.recipes.bench_grpo import markdown, measure
+    from iqloop.recipes.bench_tools import middle, photographs
     from iqloop.recipes.train_critic import folder_of, hush
 
     ctx.find_root().obj.verbose = verbose
@@ -150,7 +191,7 @@ def grpo(
         warnings.simplefilter("ignore")
         runs = measure(
             folder_of(critic),
-            photographs(photos, 2 * side),
+            [middle(read(), 2 * side) for read in photographs(photos)],
             side=side,
             questions=questions,
             generations=generations,

@@ -200,13 +200,13 @@ def load(choice: CriticChoice) -> QwenCritic:
     return critic
 
 
-def machine() -> str:
+def machine(packages: Sequence[str] = ("torch", "transformers")) -> str:
     """Processor, cores, device and versions in one line."""
     import os
     import platform
+    from importlib.metadata import version
 
     import torch
-    import transformers
 
     name = platform.processor() or platform.machine()
     cpuinfo = "/proc/cpuinfo"
@@ -216,7 +216,7 @@ def machine() -> str:
         name = names[0] if names else name
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    return f"{name}, {threads}{device}; torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"{name}, {threads}{device}; {', '.join(f'{package} {version(package)}' for package in packages)}"
 
 
 def markdown(rows: Sequence[Row]) -> str:
