@@ -25,6 +25,12 @@ def _seeded() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own tools and weights reach no test."""
+    monkeypatch.setenv("IQLOOP_HOME", str(tmp_path_factory.mktemp("home")))
+
+
 @pytest.fixture(scope="session")
 def photograph() -> Photograph:
     """A crop of a real photograph that ships with scikit-image: ``photograph("astronaut", 192)``."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from iqloop.critic.checkpoint import CheckpointSource, skeleton
 from iqloop.critic.locate import check_kind, check_weights, one_line
 from iqloop.errors import CriticError, PrerequisiteError, UsageError
+from iqloop.sizes import free_bytes, readable
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
 """What is fetched: weights, configuration, chat template, tokenizer."""
@@ -205,14 +205,6 @@ def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
-def readable(count: int) -> str:
-    """Bytes for people, in powers of ten as disks are sold: ``16.6 GB``."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
 def _patterns(parts: Sequence[CheckpointSource]) -> tuple[list[str], list[str]]:
     """What to take and what to leave: files of the folders themselves. In the hub's library ``*`` crosses folders."""
     allowed, ignored = [], []
@@ -264,10 +256,7 @@ def _is_here(repository: str, name: str, commit: str) -> bool:
 
 
 def _free_bytes() -> int:
-    folder = cache_folder().absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return free_bytes(cache_folder())
 
 
 def _remember(root: Path, what: Offer) -> None:
