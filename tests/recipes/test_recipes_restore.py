@@ -406,3 +406,24 @@ def test_distort_lists(here: Path) -> None:
     rows = lines(run("distort", "--list", "--json"))
     assert {"name": "blur_gaussian", "category": "blur", "parameters": [[1, 2, 3, 4, 5]]} in rows
     assert "noise\tnoise_gaussian_RGB\t0.05" in run("distort", "--list").stdout
+
+
+def test_tiles_are_as_large_as_one_says(photo: Path, critic: ScriptedCritic) -> None:
+    outputs = []
+    for tile in ("whole", "64", "auto"):
+        result = run("apply", "upscale-x2", photo, "-o", f"{tile}.png", "--tile", tile, "--device", "cpu")
+        assert result.exit_code == 0, result.stderr
+        outputs.append(read(Path(f"{tile}.png")).pixels)
+    assert all(float((other - outputs[0]).abs().max()) <= 1 / 255 for other in outputs)
+    result = run("restore", photo, "--tile", "many")
+    assert result.exit_code == 2 and "expected auto, whole, or a number of pixels, got 'many'" in result.stderr
+    assert run("apply", "upscale-x2", photo, "--tile", "0").exit_code == 2
+
+
+def test_a_net_of_the_package_cleans_a_photograph(
+    clean: NDArray[np.uint8], noisy: NDArray[np.uint8], photo: Path
+) -> None:
+    assert run("apply", "denoise", photo, "-o", "out.png", "--device", "cpu").exit_code == 0
+    after = (read(Path("out.png")).pixels * 255).permute(1, 2, 0).numpy()
+    before = float(np.square(noisy.astype(float) - clean).mean())
+    assert float(np.square(after - clean).mean()) < before / 3

@@ -45,23 +45,45 @@ def test_of_nets_that_halve_and_that_pool() -> None:
         ("compact", 2, {"width": 8, "convs": 3}),
     ],
 )
+@pytest.mark.parametrize("view", [False, True])
 @pytest.mark.parametrize("size", [(101, 131), (128, 96)])
 def test_tiles_of_a_trained_net_equal_the_whole(
-    tmp_path: Path, name: str, scale: int, sizes: dict[str, Any], size: tuple[int, int]
+    tmp_path: Path, name: str, scale: int, sizes: dict[str, Any], size: tuple[int, int], view: bool
 ) -> None:
-    net = build_net(name, scale, sizes)
+    if view and scale > 1:
+        pytest.skip("a net that does not pool")
+    # A net that pools is given its means of the whole, shrunk to 64 pixels.
+    net = build_net("nafnet" if view else name, scale, sizes)
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=draw)
-    radius = receptive_radius(net)
+    radius = receptive_radius(net, pooled=not view)
     assert radius is not None
-    file = export(net, tmp_path / "net.safetensors", {"iqloop": "1", "radius": str(radius)})
+    said = {"iqloop": "1", "radius": str(radius), "view": "64" if view else "None"}
+    file = export(net, tmp_path / "net.safetensors", said)
     image = torch.rand(1, 3, *size, generator=draw)
     whole, tiles = (load_tool(file, tile=tile).restore(image) for tile in (None, 80))
     assert float(whole.std()) > 0.05
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
     # The check can fail: with less overlap than the net sees, it does.
     loaded = load_tool(file, tile=80)
+    assert loaded.view == (64 if view else None)
     blind = SpandrelTool(loaded.info, loaded.descriptor, 40, radius=1).restore(image)
     assert float((blind - whole).abs().max()) > 1e-4
+
+
+def test_a_view_of_the_whole_is_of_this_image_only(tmp_path: Path) -> None:
+    net = build_net("nafnet", 1, {"width": 8, "encoders": (1, 1), "middle": 1, "decoders": (1, 1)})
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=draw)
+    tool = load_tool(export(net, tmp_path / "net.safetensors", {"iqloop": "1", "radius": "14", "view": "64"}))
+    first, second = torch.rand(2, 1, 3, 48, 64, generator=draw)
+    alone = tool.restore(second * 0.2)
+    tool.restore(first)
+    assert torch.equal(tool.restore(second * 0.2), alone)
+    # As large as the view: what the net itself makes of it.
+    with torch.no_grad():
+        torch.testing.assert_close(alone, net.eval()(second * 0.2).clamp(0, 1), rtol=0, atol=2e-3)

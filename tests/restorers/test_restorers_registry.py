@@ -15,7 +15,10 @@ import iqloop.restorers
 from iqloop.errors import ToolError, UsageError
 from iqloop.restorers import CLASSICAL, Registry, Tool, ToolEntry, ToolInfo, default_registry
 from iqloop.restorers import registry as registry_module
-from iqloop.restorers.registry import parse_file
+from iqloop.restorers.embedded import embedded
+from iqloop.restorers.registry import builtin_entries, parse_file
+
+NOISE = ("median-switch", "tv", "dct", "dct-strong")
 
 
 class Fake:
@@ -32,9 +35,9 @@ def entry(name: str) -> ToolEntry:
     return ToolEntry(ToolInfo(name, ("noise",), "does nothing"), lambda: Fake(name))
 
 
-def test_holds_the_classical_tools() -> None:
+def test_holds_the_nets_of_the_package_and_the_classical_tools() -> None:
     registry = default_registry(plugins=False)
-    assert registry.names() == tuple(info.name for info in CLASSICAL)
+    assert registry.names() == tuple(info.name for info in (*embedded(), *CLASSICAL))
     assert all(isinstance(registry.get(name), Tool) for name in registry.names())
     assert all(registry.get(info.name).info == info for info in registry)
 
@@ -78,14 +81,15 @@ def test_unknown_name_lists_close_ones() -> None:
     registry = default_registry(plugins=False)
     with pytest.raises(UsageError, match="no tool named 'deblok-dct': did you mean deblock-dct"):
         registry.get("deblok-dct")
-    with pytest.raises(UsageError, match="there are median-switch"):
+    with pytest.raises(UsageError, match="there are denoise"):
         registry.info("zzzz")
 
 
 def test_tools_for_orders_by_strength() -> None:
     registry = default_registry(plugins=False)
-    assert [i.info.name for i in registry.tools_for("noise")] == ["median-switch", "tv", "dct", "dct-strong"]
-    assert [i.info.name for i in registry.tools_for("low-resolution", scale=2)] == ["bicubic-x2", "backproject-x2"]
+    assert [i.info.name for i in registry.tools_for("noise")] == ["denoise", *NOISE]
+    enlarge = [i.info.name for i in registry.tools_for("low-resolution", scale=2)]
+    assert enlarge == ["upscale-x2", "bicubic-x2", "backproject-x2"]
     assert registry.tools_for("noise", scale=4) == []
     with pytest.raises(UsageError, match="unknown degradation 'rain'"):
         registry.tools_for("rain")  # type: ignore[arg-type]
@@ -149,7 +153,7 @@ def test_a_broken_plugin_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch, 
     plug(monkeypatch, broken=value, fake=f"{__name__}:Fake")
     with pytest.warns(RuntimeWarning, match=f"plug-in 'broken' .* is left out: .*{reason}"):
         registry = default_registry()
-    assert registry.names()[-1] == "fake" and len(registry) == len(CLASSICAL) + 1
+    assert registry.names()[-1] == "fake" and len(registry) == len(builtin_entries()) + 1
 
 
 def test_a_plugin_cannot_replace_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:

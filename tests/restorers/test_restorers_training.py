@@ -94,7 +94,7 @@ def test_degrade_is_a_function_of_its_generator(task: Task, crops: list[Bytes]) 
 def test_degrade_leaves_a_share_clean_and_damages_the_rest(name: str, crops: list[Bytes]) -> None:
     small = crops[0][:16, :16]
     same = [np.array_equal(TASKS[name].degrade(small, generator(seed)), small) for seed in range(500)]
-    share = damage.CLEAN_LIGHT_SHARE if name == "lowlight" else damage.CLEAN_SHARE
+    share = damage.CLEAN_SHARE
     assert 0.5 * share < np.mean(same) < 3 * share
 
 

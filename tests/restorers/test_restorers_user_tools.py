@@ -116,7 +116,9 @@ def test_names_that_are_taken_or_unusable(file: Path, tmp_path: Path, monkeypatc
         remember(f"mine={save(tmp_path / 'other.pth', dncnn())}")
     with pytest.raises(UsageError, match="no tool named 'mien' was added: did you mean mine"):
         forget("mien")
-    monkeypatch.setattr(registry_module, "builtin_entries", lambda device="cpu", tile="auto": user_entries(device, tile))
+    monkeypatch.setattr(
+        registry_module, "builtin_entries", lambda device="cpu", tile="auto": user_entries(device, tile)
+    )
     with pytest.warns(RuntimeWarning, match="your tool 'mine' is left out: a tool named 'mine' is registered already"):
         assert default_registry(plugins=False).names() == ("mine",)
 

@@ -32,7 +32,11 @@ class Toolbox(Protocol):
 def choose_tools(toolbox: Toolbox, treatment: Treatment, severity: float, count: int, scale: int = 1) -> list[Entry]:
     """At most ``count`` entries, those first whose strength in [0, 1] is nearest to ``severity`` / 5.
 
-    Equally near ones keep the registry's order.
+    A tool without a strength adapts to any severity: it comes first. Equally near ones keep the registry's order.
     """
     fitting = [entry for entry in toolbox.tools_for(treatment, scale) if entry.info.scale == scale]
-    return sorted(fitting, key=lambda entry: abs(entry.info.strength - severity / 5))[:count]
+
+    def distance(entry: Entry) -> float:
+        return -1.0 if entry.info.strength is None else abs(entry.info.strength - severity / 5)
+
+    return sorted(fitting, key=distance)[:count]

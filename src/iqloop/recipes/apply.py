@@ -63,6 +63,7 @@ def apply_fields(done: Applied) -> dict[str, Any]:
 @options.inputs()
 @options.writes("restored")
 @options.on_device
+@options.tiles
 @options.seeded
 @options.metadata
 @options.model_files
@@ -73,6 +74,7 @@ def command(
     out: Path | None,
     overwrite: bool,
     device: str | None,
+    tile: int | str | None,
     seed: int,
     keep_metadata: bool,
     files: tuple[str, ...],
@@ -80,8 +82,9 @@ def command(
 ) -> int:
     """Run one restoration tool on images.
 
-    TOOL is a name that `iqloop tools` lists, or a model file (.safetensors, .pth) of any architecture that spandrel
-    knows. Nothing judges the result: `iqloop restore` does. FILE_OR_FOLDER may be - with -o - or -o FILE.
+    TOOL is a name that `iqloop tools` lists, a model file (.safetensors, .pth) of any architecture that spandrel knows,
+    or a folder of a diffusers pipeline. Nothing judges the result: `iqloop restore` does. FILE_OR_FOLDER may be - with
+    -o - or -o FILE.
     """
     from iqloop.recipes.inputs import gather
     from iqloop.recipes.loading import is_model_file, load_registry
@@ -92,7 +95,7 @@ def command(
     if console.json and targets[0].path is None:
         raise click.UsageError("--json and -o - both want standard output: write the image to a file")
     as_file = is_model_file(tool_name)
-    registry = load_registry((*files, tool_name) if as_file else files, device)
+    registry = load_registry((*files, tool_name) if as_file else files, device, console.notice, tile)
     tool = registry.get(registry.names()[-1] if as_file else tool_name)
     console.stdout_taken = targets[0].path is None
     with console.progress(len(sources), tool.info.name) as progress:

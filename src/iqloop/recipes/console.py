@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 LONGEST_NAME = 24
 """Characters of a table's cell that is not broken over lines."""
+LEAST = 16
+"""Characters that a column needs whose cells are broken."""
 
 
 @dataclass
@@ -169,13 +171,17 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD)
-        for name, *cells in zip(self._columns, *self._rows, strict=True):
-            # Only what is long is broken: prose and paths, not names and figures.
-            table.add_column(name, overflow="fold", no_wrap=max(map(len, cells)) <= LONGEST_NAME)
+        table, terminal = Table(box=box.SIMPLE_HEAD), RichConsole()
+        widths = [max(map(len, column)) for column in zip(self._columns, *self._rows, strict=True)]
+        # Three for the gap before each column; what is broken needs some room too.
+        needed = sum(3 + (width if width <= LONGEST_NAME else LEAST) for width in widths)
+        for name, width in zip(self._columns, widths, strict=True):
+            # Only what is long is broken, prose and paths, not names and figures; where these alone would fill a
+            # narrow terminal all is, since the rest would be left out.
+            table.add_column(name, overflow="fold", no_wrap=width <= LONGEST_NAME and needed < terminal.width)
         for row in self._rows:
             table.add_row(*(Text(cell) for cell in row))
-        RichConsole().print(table)
+        terminal.print(table)
 
 
 @dataclass

@@ -65,7 +65,9 @@ def run_demo(folder: Path, critic: Any = None, say: Any = print) -> Demo:
     def listen(event: Event) -> None:
         say(f"  {event.message}")
 
-    outcome = restore(photo.pixels, critic or create_critic(), default_registry(), seed=0, on_event=listen)
+    outcome = restore(
+        photo.pixels, critic or create_critic(), default_registry(plugins=False, user=False), seed=0, on_event=listen
+    )
     io.write(photo.with_pixels(outcome.image), folder / "restored.png", overwrite=True)
     io.write_bytes_atomic(folder / "trace.json", to_json(outcome.trace).encode(), overwrite=True)
     truth = torch.from_numpy(original).permute(2, 0, 1).float() / 255

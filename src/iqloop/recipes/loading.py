@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from iqloop.critic.protocol import Capability, Critic
     from iqloop.critic.verdicts import DecodingMode
     from iqloop.restorers.registry import Registry
+    from iqloop.restorers.tool import Tool, ToolInfo
 
 
 @contextlib.contextmanager
@@ -94,15 +96,43 @@ def critic_options(given: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def load_registry(files: Sequence[str] = (), device: str | None = None) -> Registry:
-    """Every tool there is, and those of model files; nothing but the files is loaded."""
+def load_registry(
+    files: Sequence[str] = (),
+    device: str | None = None,
+    notice: Callable[[str], object] | None = None,
+    tile: int | str | None = "auto",
+) -> Registry:
+    """Every tool there is, and those of model files; nothing but the files is loaded.
+
+    Args:
+        files: as ``--tool`` takes them.
+        device: where those with weights run, as ``--device`` takes it.
+        tile: side of the tiles of those with weights, as ``--tile`` takes it.
+        notice: told the licences of a tool whose weights do not come with the package, when it is first used.
+    """
     from iqloop.restorers import default_registry
 
-    registry = default_registry()
+    where = tool_device(device)
+    registry = default_registry(device=where, tile=tile)
     for text in files:
         with hushed():
-            registry.add_file(text, device=tool_device(device))
-    return registry
+            registry.add_file(text, device=where, tile=tile)
+    return registry if notice is None else _announcing(registry, notice)
+
+
+def _announcing(registry: Registry, notice: Callable[[str], object]) -> Registry:
+    """The same tools, of which those with weights from elsewhere are announced as they are loaded."""
+    from iqloop.restorers.registry import Registry, ToolEntry, builtin_entries
+
+    packaged = {entry.info.name for entry in builtin_entries()}
+
+    def load(info: ToolInfo) -> Tool:
+        if info.weights_licence is not None and info.name not in packaged:
+            notice(f"{info.name}: licence of the code {info.code_licence}, of the weights {info.weights_licence}")
+        with hushed():
+            return registry.get(info.name)
+
+    return Registry(ToolEntry(info, partial(load, info)) for info in registry)
 
 
 def tool_device(device: str | None) -> str:
@@ -113,5 +143,9 @@ def tool_device(device: str | None) -> str:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a tool was named by its file."""
-    return "=" in name or Path(name).suffix.lower() in (".safetensors", ".pth", ".ckpt")
+    """Whether a tool was named by its file, or by the folder of a pipeline."""
+    path = Path(name)
+    if "=" in name or path.suffix.lower() in (".safetensors", ".pth", ".ckpt"):
+        return True
+    # A folder here may happen to have the name of a tool; a tool's name has no slash.
+    return path.is_dir() and ("/" in name or "\\" in name or (path / "model_index.json").is_file())

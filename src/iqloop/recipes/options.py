@@ -161,8 +161,25 @@ def metadata(command: Command) -> Command:
 
 def model_files(command: Command) -> Command:
     """``--tool NAME=PATH``, repeatable, handed over as ``files``."""
-    text = "Add a model file as a tool (.safetensors, .pth); say what it treats by NAME:noise+blur=PATH. Repeatable."
+    text = "Add a model file (.safetensors, .pth) or a diffusers folder as a tool; say what it treats by "
+    text += "NAME:noise+blur=PATH. Repeatable."
     return click.option("--tool", "files", multiple=True, metavar="NAME=PATH", help=text)(command)
+
+
+def tiles(command: Command) -> Command:
+    """``--tile``, handed over as ``tile``: pixels, None for whole images, or ``"auto"``."""
+
+    def read(ctx: click.Context, option: click.Parameter, value: str) -> int | str | None:
+        if value in ("auto", "whole"):
+            return "auto" if value == "auto" else None
+        if not value.isdecimal() or int(value) < 1:
+            raise click.BadParameter(f"expected auto, whole, or a number of pixels, got {value!r}.")
+        return int(value)
+
+    text = "Side of the tiles in which nets see an image; whole needs memory for all of it at once."
+    return click.option(
+        "--tile", default="auto", show_default=True, metavar="auto|whole|PIXELS", callback=read, help=text
+    )(command)
 
 
 def budgeted(command: Command) -> Command:

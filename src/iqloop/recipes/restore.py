@@ -31,6 +31,7 @@ def _list_of(name: str, text: str) -> Callable[[options.Command], options.Comman
 @_list_of("--only", "Treat none but these.")
 @_list_of("--exclude", "Never treat these.")
 @options.model_files
+@options.tiles
 @click.option(
     "--search",
     type=click.Choice(["greedy", "none"]),
@@ -59,6 +60,7 @@ def command(
     only: tuple[str, ...],
     exclude: tuple[str, ...],
     files: tuple[str, ...],
+    tile: int | str | None,
     search: str,
     trace: Path | None,
     keep_steps: bool,
@@ -97,7 +99,7 @@ def command(
     if resume and any(job.trace is None for job in jobs):
         raise click.UsageError("--resume needs traces: write to a folder with -o FOLDER, or give --trace FILE")
     manner = Manner(settings, budget, int(scale), choice.seed, keep_metadata, overwrite, resume)
-    tools = load_registry(files, choice.device)
+    tools = load_registry(files, choice.device, console.notice, tile)
     # A critic takes seconds to load: not for a folder that is done, or whose outputs may not be written.
     critic = load_critic(choice) if any(needs_work(job, manner) for job in jobs) else None
     run = _DryRun(critic, tools, manner, console) if dry_run else _Run(critic, tools, manner, console)

@@ -111,7 +111,8 @@ def command(
     held_out, small_too = load_photographs([data / "photos/val"], side_of(known, MIDDLE))
     for file in (*small, *small_too):
         console.notice(f"{file}: too small for patches of {patch}, left out")
-    tiled = "; it pools over the whole image, tiles change its result" if NETS[kind].pools else ""
+    alone = NETS[kind].pools and known.view is None
+    tiled = "; it pools over what it is given, tiles change its result" if alone else ""
     console.line(f"{task}: {kind}, {parameters / 1e6:.2f} million parameters{tiled}")
     console.line(f"{len(photographs)} photographs, {len(held_out)} held out; on {place}")
     train_restorer(

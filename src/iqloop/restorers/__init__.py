@@ -1,4 +1,4 @@
-"""What repairs: the tool contract, the registry, classical tools, and any model file that spandrel knows.
+"""What repairs: the tool contract and the registry; classical tools, the package's nets, any model that spandrel knows.
 
 >>> import torch
 >>> from iqloop.restorers import default_registry
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iqloop.restorers.apply import restore_photo
     from iqloop.restorers.classical import CLASSICAL, ClassicalTool, classical_tool
+    from iqloop.restorers.diffusers_tool import DiffusersTool, load_pipeline_tool
     from iqloop.restorers.registry import Registry, ToolEntry, default_registry
     from iqloop.restorers.spandrel_tool import SpandrelTool, load_tool
     from iqloop.restorers.tiling import auto_tile, tiled
@@ -24,6 +25,7 @@ _HOME = {
     "CLASSICAL": "classical",
     "ClassicalTool": "classical",
     "Cost": "tool",
+    "DiffusersTool": "diffusers_tool",
     "Registry": "registry",
     "SpandrelTool": "spandrel_tool",
     "TREATMENTS": "tool",
@@ -34,6 +36,7 @@ _HOME = {
     "auto_tile": "tiling",
     "classical_tool": "classical",
     "default_registry": "registry",
+    "load_pipeline_tool": "diffusers_tool",
     "load_tool": "spandrel_tool",
     "restore_photo": "apply",
     "tiled": "tiling",
@@ -44,6 +47,7 @@ __all__ = [
     "TREATMENTS",
     "ClassicalTool",
     "Cost",
+    "DiffusersTool",
     "Registry",
     "SpandrelTool",
     "Tool",
@@ -53,6 +57,7 @@ __all__ = [
     "auto_tile",
     "classical_tool",
     "default_registry",
+    "load_pipeline_tool",
     "load_tool",
     "restore_photo",
     "tiled",

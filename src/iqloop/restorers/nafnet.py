@@ -5,6 +5,8 @@ The published net with the published parameters; two of its parts are replaced b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,6 +51,51 @@ class Constant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The factor of each channel, ``(1, C, 1, 1)``."""
         return self.bias.view(1, -1, 1, 1)
+
+
+class WholeView(nn.Module):
+    """A pooling over the image that can be told to keep what it found, and to answer with that for every tile."""
+
+    kept: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = None
+        self.looking = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, C, 1, 1)``."""
+        if self.kept is not None and not self.looking:
+            return self.kept
+        mean = x.mean((2, 3), keepdim=True)
+        if self.looking:
+            self.kept = mean
+        return mean
+
+
+@contextmanager
+def seen_whole(net: nn.Module, image: Tensor) -> Iterator[None]:
+    """Inside, each block of a NAFNet that pools answers with its means over ``image``, whatever it is given.
+
+    Tiles of a larger image that are run inside share one view of the whole, and equal it where they overlap enough.
+    Not for several threads at once.
+    """
+    views = []
+    for block in blocks_of(net):
+        if not isinstance(block.sca[1], Constant):
+            if not isinstance(block.sca[0], WholeView):
+                block.sca[0] = WholeView()
+            views.append(block.sca[0])
+    try:
+        for view in views:
+            view.looking = True
+        net(image)
+        for view in views:
+            view.looking = False
+        yield
+    finally:
+        for view in views:
+            view.kept, view.looking = None, False
 
 
 def quicken(net: nn.Module) -> nn.Module:

@@ -7,8 +7,10 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from iqloop.restorers.nafnet import blocks_of, without_pooling
 
-def receptive_radius(net: nn.Module, largest: int = 128, multiple: int = 16) -> int | None:
+
+def receptive_radius(net: nn.Module, largest: int = 128, multiple: int = 16, pooled: bool = True) -> int | None:
     """Input pixels around an output pixel, on each side, beyond which nothing changes it; None if ``largest`` is not
     enough, as in a net that pools over the whole image.
 
@@ -20,8 +22,11 @@ def receptive_radius(net: nn.Module, largest: int = 128, multiple: int = 16) -> 
         net: from ``(1, 3, h, w)`` to ``(1, C, h * scale, w * scale)``, differentiable.
         largest: radius looked for, in pixels.
         multiple: period of the net's pattern in input pixels; ``largest`` must be a multiple of it.
+        pooled: with what a NAFNet pools; without, what is left when that is given.
     """
     probe = deepcopy(net).float().eval().requires_grad_(False)
+    for block in [] if pooled else blocks_of(probe):
+        without_pooling(block)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in probe.parameters():

@@ -33,7 +33,7 @@ class Registry:
 
     >>> from iqloop.restorers import default_registry
     >>> [entry.info.name for entry in default_registry(plugins=False).tools_for("low-resolution", scale=4)]
-    ['bicubic-x4', 'backproject-x4']
+    ['upscale-x4', 'bicubic-x4', 'backproject-x4']
     """
 
     def __init__(self, entries: Iterable[ToolEntry] = ()) -> None:
@@ -57,18 +57,24 @@ class Registry:
         """Add the model file of ``NAME=PATH``, or of ``PATH`` alone under its stem; loaded and checked at once.
 
         What it treats follows from the file (`iqloop.restorers.spandrel_tool.load_tool`); say more by
-        ``NAME:noise+blur=PATH``.
+        ``NAME:noise+blur=PATH``. A folder is a diffusers pipeline (`iqloop.restorers.diffusers_tool`).
 
         Raises:
             UsageError: the text has another form, or the name is taken.
-            ToolError: the file is not a model that restores images.
+            ToolError: the file or folder is not a model that restores images.
+            PrerequisiteError: the path is a folder and the extra ``diffusion`` is not installed.
         """
+        from iqloop.restorers.diffusers_tool import load_pipeline_tool
         from iqloop.restorers.spandrel_tool import load_tool
 
         name, treats, path = parse_file(text)
+        if path.is_dir() and path == Path(text):
+            # A folder has no extension: what follows a dot is a version.
+            name = path.absolute().name
         if name in self._entries:
             raise UsageError(f"a tool named {name!r} is registered already: choose another name")
-        tool = load_tool(path, name=name, treats=treats, tile=tile, device=device)
+        load: Callable[..., Tool] = load_pipeline_tool if path.is_dir() else load_tool
+        tool = load(path, name=name, treats=treats, tile=tile, device=device)
         self.add(ToolEntry(tool.info, lambda: tool))
         return tool.info
 
@@ -87,14 +93,16 @@ class Registry:
         return self._entries[name].info if name in self._entries else self.get(name).info
 
     def tools_for(self, treatment: Treatment, scale: int = 1) -> list[ToolEntry]:
-        """What treats ``treatment`` at ``scale``, gentle first; each is loaded once, at its first use.
+        """What treats ``treatment`` at ``scale``, each loaded once, at its first use.
+
+        What adapts to the image comes first, then from gentle to strong.
 
         Raises `UsageError` for an unknown treatment.
         """
         if treatment not in TREATMENTS:
             raise UsageError(f"unknown degradation {treatment!r}: expected one of {', '.join(TREATMENTS)}")
         fitting = [info for info in self if treatment in info.treats and info.scale == scale]
-        fitting.sort(key=lambda info: info.strength)
+        fitting.sort(key=lambda info: -1.0 if info.strength is None else info.strength)
         return [ToolEntry(info, partial(self.get, info.name)) for info in fitting]
 
     def names(self) -> tuple[str, ...]:
@@ -137,11 +145,13 @@ def parse_file(text: str) -> tuple[str, tuple[Treatment, ...] | None, Path]:
     return name or path.stem, tuple(treats) or None, path
 
 
-def builtin_entries() -> list[ToolEntry]:
-    """The one list: every tool that comes with iqloop."""
+def builtin_entries(device: str = "cpu", tile: int | str | None = "auto") -> list[ToolEntry]:
+    """The one list: every tool that comes with iqloop; the nets among them run on ``device``, in tiles."""
     from iqloop.restorers.classical import CLASSICAL, classical_tool
+    from iqloop.restorers.embedded import embedded, embedded_tool
 
-    return [ToolEntry(info, partial(classical_tool, info)) for info in CLASSICAL]
+    nets = [ToolEntry(info, partial(embedded_tool, info, device, tile)) for info in embedded()]
+    return [*nets, *(ToolEntry(info, partial(classical_tool, info)) for info in CLASSICAL)]
 
 
 def plugin_entries() -> list[ToolEntry]:
@@ -168,12 +178,29 @@ def _plugin_entry(given: Any) -> ToolEntry:
     return ToolEntry(replace(tool.info), lambda: tool)
 
 
-def default_registry(plugins: bool = True) -> Registry:
-    """A new registry with everything that comes with iqloop and, unless told otherwise, with plug-ins."""
-    registry = Registry(builtin_entries())
-    for entry in plugin_entries() if plugins else ():
+def default_registry(
+    plugins: bool = True, user: bool = True, device: str = "cpu", tile: int | str | None = "auto"
+) -> Registry:
+    """A new registry: everything that comes with iqloop and, unless told otherwise, the user's tools and plug-ins.
+
+    Args:
+        plugins: with the tools of installed plug-ins.
+        user: with the files that were added by ``iqloop tools add`` and the public checkpoints that were fetched.
+        device: where those with weights run; plug-ins choose for themselves.
+        tile: side of their tiles in input pixels, None for whole images, or ``"auto"``: what memory allows, within
+            reason (`iqloop.restorers.tiling.tile_for`).
+
+    Raises:
+        UsageError: the list of the user's tools is damaged (`iqloop.restorers.user_tools`).
+    """
+    from iqloop.restorers.user_tools import user_entries
+
+    registry = Registry(builtin_entries(device, tile))
+    more = [("your", entry) for entry in user_entries(device, tile)] if user else []
+    more += [("plug-in", entry) for entry in plugin_entries()] if plugins else []
+    for whose, entry in more:
         try:
             registry.add(entry)
         except UsageError as error:
-            warnings.warn(f"plug-in tool {entry.info.name!r} is left out: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{whose} tool {entry.info.name!r} is left out: {error}", RuntimeWarning, stacklevel=2)
     return registry

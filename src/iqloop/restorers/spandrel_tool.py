@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from iqloop.errors import ToolError, UsageError
-from iqloop.restorers.nafnet import quicken
+from iqloop.restorers.nafnet import quicken, seen_whole
 from iqloop.restorers.tiling import tile_for, tiled
 from iqloop.restorers.tool import TREATMENTS, Cost, ToolInfo, Treatment, check_image
 
@@ -51,12 +52,20 @@ class SpandrelTool:
     """
 
     def __init__(
-        self, info: ToolInfo, descriptor: Any, tile: int | str | None = "auto", radius: int | None = None
+        self,
+        info: ToolInfo,
+        descriptor: Any,
+        tile: int | str | None = "auto",
+        radius: int | None = None,
+        view: int | None = None,
     ) -> None:
         self._info = info
         self._tile = tile
         self.radius = radius
         """Input pixels that a pixel depends on, on each side; then tiles change nothing. None if it is not known."""
+        self.view = view
+        """Longer side in pixels to which the whole image is shrunk for a NAFNet that pools over it: every tile is given
+        the means of that, as it was trained with views of whole scenes. None: each tile pools for itself."""
         self.multiple = multiple_of(descriptor)
         """What tiles start at multiples of, and the sides that the model halves without a rest."""
         self.descriptor = descriptor
@@ -81,7 +90,7 @@ class SpandrelTool:
         tile = tile_for(self.descriptor, self._tile, device, source)
         try:
             # Not inference mode, which spandrel enters for each tile: the caller may use the result in autograd.
-            with torch.no_grad():
+            with torch.no_grad(), self._seen(source):
                 result = tiled(
                     self._forward,
                     source,
@@ -94,27 +103,38 @@ class SpandrelTool:
                 )
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ToolError(f"{self._info.name} failed on {tuple(image.shape)}: {error}") from error
-        if not torch.isfinite(result).all():
-            raise ToolError(
-                f"{self._info.name} gave values that are not numbers: the file or half precision is at fault"
-            )
         result = result.clone() if result.is_inference() else result
         return result.clamp_(0, 1).to(image.device, image.dtype)
 
+    def _seen(self, source: Tensor) -> AbstractContextManager[None]:
+        if self.view is None:
+            return nullcontext()
+        return seen_whole(self.descriptor.model, self._padded(self._placed(shrunk(source, self.view))))
+
+    def _placed(self, part: Tensor) -> Tensor:
+        return part.to(self.descriptor.device, self.descriptor.dtype).clamp(0, 1)
+
     def _forward(self, part: Tensor) -> Tensor:
-        part = part.to(self.descriptor.device, self.descriptor.dtype).clamp(0, 1)
+        part = self._placed(part)
         if self.descriptor.input_channels == 3:
             return self._call(part)
         return torch.cat([self._call(channel) for channel in (part[:, i : i + 1] for i in range(3))], dim=1)
 
     def _call(self, part: Tensor) -> Tensor:
         height, width = part.shape[-2:]
-        # The last row and column repeated: networks that pad for themselves do it with black.
-        right, below = -width % self.multiple, -height % self.multiple
-        # A copy either way: networks may write into their input.
-        whole = functional.pad(part, (0, right, 0, below), mode="replicate") if right or below else part.clone()
-        result: Tensor = self.descriptor(whole)
+        # A copy: networks may write into their input.
+        result: Tensor = self.descriptor(self._padded(part).clone())
+        # Tile by tile: a check of 12 megapixels at once would need more memory than the net.
+        if not torch.isfinite(result).all():
+            raise ToolError(
+                f"{self._info.name} gave values that are not numbers: the file or half precision is at fault"
+            )
         return result[..., : height * self._info.scale, : width * self._info.scale]
+
+    def _padded(self, part: Tensor) -> Tensor:
+        """The last row and column repeated up to sides that the model halves: it would pad with black itself."""
+        right, below = (-length % self.multiple for length in (part.shape[-1], part.shape[-2]))
+        return functional.pad(part, (0, right, 0, below), mode="replicate") if right or below else part
 
     def __repr__(self) -> str:
         return f"SpandrelTool({self._info.name!r}, {self.descriptor.architecture.name})"
@@ -164,8 +184,17 @@ def load_tool(
         descriptor.to(target, torch.float16 if half else torch.float32).eval()
     except (RuntimeError, AssertionError) as error:
         raise ToolError(f"{path.name}: cannot be put on {target}: {error}") from error
-    radius = said.get("radius", "")
-    return SpandrelTool(info, descriptor, tile, int(radius) if own and radius.isdecimal() else None)
+    radius, view = (int(said[key]) if own and said.get(key, "").isdecimal() else None for key in ("radius", "view"))
+    return SpandrelTool(info, descriptor, tile, radius, view)
+
+
+def shrunk(image: Tensor, longest: int) -> Tensor:
+    """``(1, C, H, W)`` with its longer side at most ``longest`` pixels, by the mean of what falls together."""
+    height, width = image.shape[-2:]
+    if max(height, width) <= longest:
+        return image
+    size = [max(1, round(side * longest / max(height, width))) for side in (height, width)]
+    return functional.interpolate(image, size, mode="area")
 
 
 def read_metadata(path: Path) -> dict[str, str]:

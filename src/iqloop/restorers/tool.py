@@ -40,8 +40,9 @@ class ToolInfo:
     """True when the output depends on the seed; a tool that is not seeded is deterministic."""
     version: str = "1"
     """Changes when the output for the same input would change; part of every cache key."""
-    strength: float = 0.5
-    """How strong the treatment is in [0, 1]: orders tools of one treatment from gentle to strong."""
+    strength: float | None = 0.5
+    """How strong the treatment is in [0, 1]: orders tools of one treatment from gentle to strong. None for a tool that
+    finds the strength in the image; it comes before the others."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.treats) - set(TREATMENTS))

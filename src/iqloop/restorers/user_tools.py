@@ -239,7 +239,7 @@ def _load(info: ToolInfo, path: Path, device: str = "cpu", tile: int | str | Non
     loaded = load_tool(path, name=info.name, treats=info.treats, device=device, weights_licence=info.weights_licence)
     if loaded.info.version != info.version:
         raise ToolError(f"{path} is not the file that {info.name} was: its sha256 begins with {loaded.info.version}")
-    return SpandrelTool(info, loaded.descriptor, tile, loaded.radius)
+    return SpandrelTool(info, loaded.descriptor, tile, loaded.radius, loaded.view)
 
 
 @contextmanager

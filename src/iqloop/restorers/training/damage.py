@@ -23,8 +23,6 @@ Kind = Callable[[Image, np.random.Generator], Image]
 
 CLEAN_SHARE = 0.06
 """Fraction of images that a family leaves as they are."""
-CLEAN_LIGHT_SHARE = 0.2
-"""The same for darkness, which looks like a dark scene: only the number of those holds a net back from brightening."""
 STRONGEST_NOISE = 55
 """Largest standard deviation of Gaussian noise, in grey levels: that of blind DnCNN (Zhang et al., 2017)."""
 MIXED_SHARE = 0.15
@@ -73,7 +71,7 @@ def blurred(image: Bytes, rng: np.random.Generator) -> Bytes:
 
 def darkened(image: Bytes, rng: np.random.Generator) -> Bytes:
     """Too little light by gamma, by a shift or by both; the noise of a dark place on a part of them."""
-    if rng.random() < CLEAN_LIGHT_SHARE:
+    if rng.random() < CLEAN_SHARE:
         return image.copy()
     x = np.clip(_draw(DARKENINGS, rng)(to_float(image), rng), 0, 1)
     if rng.random() < 0.3:

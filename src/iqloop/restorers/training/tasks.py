@@ -38,6 +38,9 @@ class Task:
     photograph does not have. A multiple of `damage.GRID` where the grid of a codec must keep its place."""
     degrade: Degrade
     """The blind family."""
+    view: int | None
+    """Longer side in pixels of the view of a whole image that a net which pools is given at use; None: it pools over
+    what it is given. For what is seen in any view of a scene, as darkness is and noise is not."""
     checks: tuple[tuple[str, Degrade], ...]
     """Fixed damage that held-out photographs are measured with, by name."""
 
@@ -53,7 +56,7 @@ def _camera(image: Bytes, rng: np.random.Generator, shot: float) -> Bytes:
 def _upscale(scale: int, patch: int) -> Task:
     degrade = partial(damage.shrunk, scale=scale)
     checks = (("bicubic", partial(_bicubic, scale=scale)),)
-    return Task(f"upscale-x{scale}", ("low-resolution",), scale, "compact", patch, 8, degrade, checks)
+    return Task(f"upscale-x{scale}", ("low-resolution",), scale, "compact", patch, 8, degrade, None, checks)
 
 
 def _tasks() -> tuple[Task, ...]:
@@ -65,10 +68,10 @@ def _tasks() -> tuple[Task, ...]:
     light = (("gamma-2.2", partial(standard.gamma, exponent=2.2)),)
     clean = (("clean", standard.clean),)
     return (
-        Task("denoise", ("noise",), 1, "nafnet-local", 64, 8, damage.noisy, (*noise, camera, *clean)),
-        Task("dejpeg", ("compression",), 1, "nafnet-local", 64, 16, damage.compressed, codec + clean),
-        Task("deblur", ("blur",), 1, "nafnet-local", 96, 16, damage.blurred, blur + clean),
-        Task("lowlight", ("darken",), 1, "nafnet-local", 96, 8, damage.darkened, light + clean),
+        Task("denoise", ("noise",), 1, "nafnet-local", 64, 8, damage.noisy, None, (*noise, camera, *clean)),
+        Task("dejpeg", ("compression",), 1, "nafnet-local", 64, 16, damage.compressed, None, codec + clean),
+        Task("deblur", ("blur",), 1, "nafnet-local", 96, 16, damage.blurred, None, blur + clean),
+        Task("lowlight", ("darken",), 1, "nafnet", 192, 8, damage.darkened, 512, light + clean),
         _upscale(2, 48),
         _upscale(4, 32),
     )

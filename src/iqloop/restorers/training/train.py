@@ -236,12 +236,14 @@ def _metadata(
     net: nn.Module, task: Task, said: Mapping[str, Any], data: str, licence: str, result: Mapping[str, float]
 ) -> dict[str, str]:
     """What the final file says of itself: texts, and no path of this machine."""
+    view = task.view if kind_of(said["net"]).pools else None
     return {
         "format": "pt",
         "iqloop": iqloop.__version__,
         "task": task.name,
         "treats": "+".join(task.treats),
-        "radius": str(receptive_radius(net, multiple=multiple_of(said["net"], said["sizes"]))),
+        "radius": str(receptive_radius(net, multiple=multiple_of(said["net"], said["sizes"]), pooled=view is None)),
+        "view": str(view),
         "scale": str(task.scale),
         "data": Path(data).name,
         "licence": licence,
