@@ -34,7 +34,10 @@ def restore_photo(tool: Tool, photo: Photo, seed: int = 0) -> Photo:
     if colour.shape != (1, 3, height * scale, width * scale):
         expected = (1, 3, height * scale, width * scale)
         raise ToolError(f"{tool.info.name} gave shape {tuple(colour.shape)}, expected {expected}")
-    pixels = colour[0].detach().to("cpu", torch.float32).clamp(0, 1)
+    pixels = colour[0].detach().to("cpu", torch.float32)
+    # Most tools keep to the range; a copy of a large photograph is worth looking first.
+    if float(pixels.min()) < 0 or float(pixels.max()) > 1:
+        pixels = pixels.clamp(0, 1)
     if photo.greyscale:
         pixels = pixels.mean(dim=0, keepdim=True).expand(3, -1, -1).contiguous()
     return photo.with_pixels(pixels, _enlarge(photo.alpha, scale))
