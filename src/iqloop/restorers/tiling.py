@@ -18,8 +18,8 @@ Model = Callable[[Tensor], Tensor]
 
 LARGEST = 1024
 """Of the tiles that are chosen here, in pixels: so that a halving loses little."""
-LARGEST_ON_CPU = 512
-"""The same where the computing is no faster for larger tiles: 0.25 GB for a small NAFNet, and better in the caches."""
+LARGEST_ON_CPU = 432
+"""The same where the computing is no faster for larger tiles: 0.2 GB for a small NAFNet."""
 SMALLEST = 32
 """Smaller tiles, in pixels, are not tried: the memory is full of something else."""
 
