@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch)
     [
         (("--net", "unet"), "'unet' is not one of"),
         (("--net", "dncnn", "--size", "layers=3"), "at least 8 layers"),
-        (("--size", "depth=3"), "nafnet has no size 'depth'"),
+        (("--size", "depth=3"), "nafnet-local has no size 'depth'"),
         (("--size", "width"), "--size takes KEY=VALUE"),
         (("--size", "width=wide"), "--size takes KEY=VALUE"),
         (("--patch", "8"), "8 is not in the range"),
