@@ -250,3 +250,17 @@ def test_train_mini_names_what_is_missing(here: Path) -> None:
     result = run("train", "mini", "--stage", "export", "--data", "data", "--run", "run", "--fold", "-1")
     assert result.exit_code == 2 and "warmstart" in result.stderr
     assert run("train", "mini", "--stage", "nonsense", "--data", "d", "--run", "r").exit_code == 2
+
+
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "ACTIVE"}])
+def test_threads_sleep_soon_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    from iqloop.recipes import waiting
+
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    waiting.sleep_soon()
+    found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
+    assert found == (given or {"GOMP_SPINCOUNT": waiting.SPINS})

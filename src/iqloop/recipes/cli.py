@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import iqloop
-from iqloop.recipes import console, failures
+from iqloop.recipes import console, failures, waiting
 from iqloop.recipes.lazy_group import LazyGroup
 
 COMMANDS: dict[str, str] = {
@@ -66,6 +66,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None, prog_name: str = "iqloop", **extra: Any) -> NoReturn:
     """Run the command line and exit; no traceback unless ``--verbose``."""
+    waiting.sleep_soon()
     state = console.State()
     extra |= {"standalone_mode": False, "obj": state}
     with failures.as_exit_code(state) as outcome:

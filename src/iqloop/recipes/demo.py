@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iqloop.recipes.waiting import sleep_soon
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -96,4 +98,5 @@ def side_by_side(images: list[Tensor], gap: int = 8) -> Tensor:
 
 
 if __name__ == "__main__":
+    sleep_soon()
     run_demo(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
