@@ -280,3 +280,10 @@ def test_refuses_an_absent_device(tmp_path: Path) -> None:
 def test_refuses_other_shapes(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="expects one RGB image"):
         load_tool(save(tmp_path / "net.safetensors", compact())).restore(torch.rand(3, 8, 8))
+
+
+def test_weights_that_give_no_numbers_are_said(tmp_path: Path) -> None:
+    state = compact()
+    next(iter(state.values())).fill_(float("nan"))
+    with pytest.raises(ToolError, match="net gave values that are not numbers"):
+        load_tool(save(tmp_path / "net.safetensors", state)).restore(IMAGE)

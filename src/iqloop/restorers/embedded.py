@@ -5,12 +5,12 @@ Data, budget and figures of each are in docs/models/restorers.md.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from iqloop.restorers.checksum import file_sha256
 from iqloop.restorers.spandrel_tool import SpandrelTool, load_tool
 from iqloop.restorers.tool import ToolInfo, Treatment
 
@@ -47,11 +47,10 @@ def embedded() -> tuple[ToolInfo, ...]:
 
 def embedded_tool(info: ToolInfo, device: str | torch.device = "cpu", tile: int | str | None = "auto") -> SpandrelTool:
     """Load one of `embedded`. Raises `ToolError` when the package's file is missing or damaged."""
-    loaded = load_tool(FOLDER / f"{info.name}.safetensors", device=device)
-    return SpandrelTool(info, loaded.descriptor, tile, loaded.radius, loaded.view)
+    return load_tool(FOLDER / f"{info.name}.safetensors", tile=tile, device=device).described(info)
 
 
 @cache
 def _version(path: Path) -> str:
     """The beginning of the file's SHA-256, as of any model file; of a file that is missing, nothing."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+    return file_sha256(path)[:16] if path.is_file() else "missing"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from iqloop.errors import PrerequisiteError, ToolError, UsageError
+from iqloop.restorers.checksum import file_sha256
 from iqloop.restorers.home import data_home
 from iqloop.restorers.public import PUBLIC, PublicWeights
 from iqloop.sizes import free_bytes, readable
@@ -258,8 +259,7 @@ def _check_network(weights: PublicWeights, path: Path) -> None:
 
 def _checked(weights: PublicWeights, path: Path) -> Fetched:
     """A file that is here, read again; raises `ToolError` if it is not what its name says."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     if not sha256.startswith(version_of(path)) or weights.sha256 not in (None, sha256):
         raise ToolError(
             f"{path} has changed since it was fetched: delete it and run  iqloop models pull {weights.name}"

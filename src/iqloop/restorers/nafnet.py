@@ -115,8 +115,3 @@ def without_pooling(block: Any) -> None:
 def blocks_of(net: nn.Module) -> list[Any]:
     """The blocks of a NAFNet."""
     return [module for module in net.modules() if hasattr(module, "sca")]
-
-
-def pools(net: nn.Module) -> bool:
-    """Whether a NAFNet's pixels depend on the whole image."""
-    return any(bool(block.sca[1].weight.any()) for block in blocks_of(net))

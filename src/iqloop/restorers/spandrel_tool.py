@@ -7,10 +7,10 @@ unpickler; TorchScript (``.pt``) is a program and is refused.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from iqloop.errors import ToolError, UsageError
+from iqloop.restorers.checksum import file_sha256
 from iqloop.restorers.nafnet import quicken, seen_whole
 from iqloop.restorers.tiling import tile_for, tiled
 from iqloop.restorers.tool import TREATMENTS, Cost, ToolInfo, Treatment, check_image
@@ -77,6 +78,12 @@ class SpandrelTool:
     def info(self) -> ToolInfo:
         """What is known of it."""
         return self._info
+
+    def described(self, info: ToolInfo) -> SpandrelTool:
+        """The same model under what a list says of it."""
+        same = copy(self)
+        same._info = info
+        return same
 
     def restore(self, image: Tensor, seed: int = 0) -> Tensor:
         """Restore ``(1, 3, H, W)`` in [0, 1] to ``(1, 3, H * scale, W * scale)`` in [0, 1]; ``seed`` has no effect.
@@ -323,11 +330,6 @@ def _describe(
         code_licence="MIT",
         weights_licence=weights_licence,
         cost=cost,
-        version=_sha256(path)[:16],
+        version=file_sha256(path)[:16],
         strength=0.7,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

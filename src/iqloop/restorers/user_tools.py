@@ -8,7 +8,6 @@ itself, when it is damaged, is an error, since nobody can say what was in it.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from iqloop.errors import ImageWriteError, PrerequisiteError, ToolError, UsageError
+from iqloop.restorers.checksum import file_sha256
 from iqloop.restorers.fetch_weights import DIGITS, at_hand, version_of
 from iqloop.restorers.home import config_home
 from iqloop.restorers.public import PUBLIC, PublicWeights
@@ -144,7 +144,7 @@ def fault_of(own: OwnTool) -> str | None:
     path = Path(own.path)
     try:
         now = path.stat()
-        same = (now.st_size, now.st_mtime_ns) == (own.size, own.modified) or _sha256(path) == own.sha256
+        same = (now.st_size, now.st_mtime_ns) == (own.size, own.modified) or file_sha256(path) == own.sha256
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)
         what = "is not there" if gone else f"cannot be read ({error.strerror or error})"
@@ -178,8 +178,7 @@ def remember(text: str, licence: str | None = None) -> OwnTool:
     if name in PUBLIC and at_hand(PUBLIC[name]):
         raise UsageError(f"{name!r} is a public checkpoint that is here: choose another name")
     tool = load_tool(path, name=name, treats=treats, weights_licence=licence)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     was = path.stat()
     info = tool.info
     own = OwnTool(
@@ -234,12 +233,12 @@ def _not_listed(name: str, names: list[str]) -> str:
 
 def _load(info: ToolInfo, path: Path, device: str = "cpu", tile: int | str | None = "auto") -> SpandrelTool:
     """The tool of a file that was described before; raises `ToolError` when it is another file by now."""
-    from iqloop.restorers.spandrel_tool import SpandrelTool, load_tool
+    from iqloop.restorers.spandrel_tool import load_tool
 
-    loaded = load_tool(path, name=info.name, treats=info.treats, device=device, weights_licence=info.weights_licence)
+    loaded = load_tool(path, tile=tile, device=device)
     if loaded.info.version != info.version:
         raise ToolError(f"{path} is not the file that {info.name} was: its sha256 begins with {loaded.info.version}")
-    return SpandrelTool(info, loaded.descriptor, tile, loaded.radius, loaded.view)
+    return loaded.described(info)
 
 
 @contextmanager
@@ -278,8 +277,3 @@ def _unwritable(file: Path, error: BaseException) -> PrerequisiteError:
 def _damaged(file: Path, error: Any) -> UsageError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return UsageError(f"{file} is damaged ({reason}): mend it, or move it away and add the tools again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,6 @@ TensorBoard), ``validation.png`` (clean, input, output), ``last.pt`` (all that i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -23,6 +22,7 @@ from torch import nn
 
 import iqloop
 from iqloop.errors import UsageError
+from iqloop.restorers.checksum import file_sha256
 from iqloop.restorers.receptive import receptive_radius
 from iqloop.restorers.training.damage import Bytes
 from iqloop.restorers.training.export import Precision, export
@@ -229,7 +229,7 @@ def fingerprint(images: Sequence[Bytes]) -> str:
 
 def hashed(file: Path) -> str:
     """The beginning of a file's SHA-256."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return file_sha256(file)[:16]
 
 
 def _metadata(

@@ -11,13 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from iqloop.restorers.measure import psnr
+from iqloop.restorers.measure import PERFECT, psnr
 from iqloop.restorers.training.damage import Bytes
 from iqloop.restorers.training.stream import inner, to_tensor
 from iqloop.restorers.training.tasks import Task
-
-PERFECT = 60.0
-"""PSNR in dB that an equal image counts as, and that none exceeds: as in `iqloop.restorers.measure`."""
 
 
 @dataclass(frozen=True)
