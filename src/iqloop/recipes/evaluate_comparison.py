@@ -41,9 +41,9 @@ def made(
     import numpy as np
 
     from iqloop.critic.training.pairs import severity_pair, tool_pair
-    from iqloop.restorers.classical import classical_tools
+    from iqloop.restorers.registry import package_tools
 
-    tools = classical_tools()
+    tools = package_tools()
     for kind in kinds:
         for i in range(count):
             if key_of(kind, i) in finished:

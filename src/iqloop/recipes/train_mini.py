@@ -189,7 +189,7 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
     from iqloop.critic.training.vision import VisionSettings, train_vision
-    from iqloop.restorers.classical import classical_tools
+    from iqloop.restorers.registry import package_tools
 
     torch.set_num_threads(run.threads)
     model, _ = _model(run)
@@ -200,14 +200,14 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
         settings = replace(settings, rate=settings.rate * CONTINUED_VISION, embed_rate=settings.embed_rate / 2)
     log = _logger(run, "vision", say)
     tower = model.model.visual
-    train_vision(tower, photographs, rated, held_out, classical_tools(), settings, run.run, log, run.workers)
+    train_vision(tower, photographs, rated, held_out, package_tools(), settings, run.run, log, run.workers)
 
 
 def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
     from iqloop.critic.training.warmstart import WarmstartSettings, train_warmstart
-    from iqloop.restorers.classical import classical_tools
+    from iqloop.restorers.registry import package_tools
 
     torch.set_num_threads(run.threads)
     vision = run.run / "vision.pt"
@@ -222,7 +222,7 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
         rates = {name: getattr(settings, name) * CONTINUED for name in ("rate", "embed_rate", "vision_rate")}
         settings = replace(settings, **rates)
     log = _logger(run, "warmstart", say)
-    train_warmstart(checkpoint, photographs, rated, held_out, classical_tools(), settings, run.run, log, run.workers)
+    train_warmstart(checkpoint, photographs, rated, held_out, package_tools(), settings, run.run, log, run.workers)
 
 
 def _grpo(run: MiniRun, say: Callable[[str], None]) -> None:
@@ -251,7 +251,7 @@ def _reinforce(
 
     from iqloop.critic.training.grpo import PRESETS, Machine, train_grpo, trainer
     from iqloop.critic.training.synthetic import Source, examples, rows
-    from iqloop.restorers.classical import classical_tools
+    from iqloop.restorers.registry import package_tools
 
     torch.set_num_threads(run.threads)
     photographs, rated, _ = _data(run)
@@ -266,7 +266,7 @@ def _reinforce(
         save_every=25,
     )
     questions = examples(tasks, steps * settings.prompts_per_step)
-    source = Source(photographs, rated, classical_tools(), seed=run.seed + 1000)
+    source = Source(photographs, rated, package_tools(), seed=run.seed + 1000)
     output = run.run / name
     output.mkdir(parents=True, exist_ok=True)
     made = trainer(begin, output, questions, settings, Machine(bf16=run.bf16), rows(source, questions))

@@ -6,7 +6,7 @@ restoration tools on the same degraded photograph the one nearer to the clean or
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -48,6 +48,8 @@ MIXED_SHARE = 0.25
 """Fraction of the inputs of tools that have two distortions of different classes."""
 INPUT_SHARE = 0.5
 """Fraction of tool pairs in which one of the two is the degraded input itself: to leave an image alone is a choice."""
+FIRST_SHARE = 0.5
+"""Fraction of tool pairs that begin with the first tool made for a distortion: what an agent tries first."""
 MISTAKEN_SHARE = 0.25
 """Fraction of tool pairs with a tool that is made for something else, as far as its result is another image."""
 ROUNDING = 1 / 12
@@ -113,7 +115,8 @@ def severity_pair(photograph: Bytes, side: int, rng: np.random.Generator) -> Pai
 def tool_pair(photograph: Bytes, side: int, rng: np.random.Generator, tools: Sequence[Tool]) -> Pair:
     """A degraded crop and what tools made of it; the one nearer to the clean crop is better, by PSNR.
 
-    The tools are those for the class of the distortion, sometimes one for another class. Only different images are
+    The tools are those for the class of the distortion, half of the time the first of them first, sometimes one for
+    another class. Only different images are
     compared: a tool that changes nothing, fails or enlarges is passed over for another one. Where none is left both
     images are the input, hence similar.
 
@@ -121,7 +124,7 @@ def tool_pair(photograph: Bytes, side: int, rng: np.random.Generator, tools: Seq
         photograph: clean, ``(H, W, 3)`` uint8 RGB, of any size.
         side: of the three images, in pixels.
         rng: draws everything; the same state and the same tools give the same pair.
-        tools: what may be used, such as `iqloop.restorers.classical.classical_tools`.
+        tools: what may be used, such as `iqloop.restorers.registry.package_tools`, the preferred ones first.
     """
     clean = scene(photograph, side, rng)
     several = 2 if rng.random() < MIXED_SHARE else 1
@@ -188,9 +191,15 @@ def _cut_alike(images: Sequence[Bytes], side: int, rng: np.random.Generator) -> 
     return [np.ascontiguousarray(stack[..., 3 * i : 3 * i + 3]) for i in range(len(images))]
 
 
-def _in_turn(tools: Sequence[Tool], classes: Collection[str], rng: np.random.Generator) -> list[Tool]:
-    """The tools in a random order: those that treat a class first, and sometimes one before them that does not."""
+def _in_turn(tools: Sequence[Tool], classes: Sequence[str], rng: np.random.Generator) -> list[Tool]:
+    """The tools in a random order: those that treat a class first, and sometimes one before them that does not.
+
+    Of those that treat a class the one that stands first in ``tools`` leads in `FIRST_SHARE` of the orders.
+    """
     drawn = [tools[i] for i in rng.permutation(len(tools))]
+    if rng.random() < FIRST_SHARE:
+        leading = next((tool for tool in tools if classes[0] in tool.info.treats), None)
+        drawn.sort(key=lambda tool: tool is not leading)
     fitting = [tool for tool in drawn if not set(tool.info.treats).isdisjoint(classes)]
     others = [tool for tool in drawn if tool not in fitting]
     mistaken = 1 if rng.random() < MISTAKEN_SHARE else 0
