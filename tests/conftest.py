@@ -29,6 +29,8 @@ def _seeded() -> None:
 def _nobodys_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own tools and weights reach no test."""
     monkeypatch.setenv("IQLOOP_HOME", str(tmp_path_factory.mktemp("home")))
+    for name in ("IQLOOP_CACHE", "IQLOOP_CACHE_LIMIT"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

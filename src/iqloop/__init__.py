@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from iqloop import distort
-    from iqloop.agents import Budget, Outcome, RestoreSettings, rank_by_score, restore
+    from iqloop.agents import Budget, Restoration, RestoreSettings, profile, rank_by_score, restore
     from iqloop.critic import Critic, Degradation, Preference, Rating, Unparsed
     from iqloop.critic.known import KNOWN, create_critic
     from iqloop.critic.loss import CriticLoss
@@ -30,11 +30,11 @@ __all__ = [
     "CriticLoss",
     "Degradation",
     "Metric",
-    "Outcome",
     "Photo",
     "Preference",
     "Rating",
     "Registry",
+    "Restoration",
     "RestoreSettings",
     "Tool",
     "ToolInfo",
@@ -46,6 +46,7 @@ __all__ = [
     "distort",
     "list_metrics",
     "load_tool",
+    "profile",
     "rank_by_score",
     "read",
     "restore",
@@ -65,7 +66,8 @@ _HOMES = {
     "Rating": "iqloop.critic.verdicts",
     "Unparsed": "iqloop.critic.verdicts",
     "Budget": "iqloop.agents",
-    "Outcome": "iqloop.agents",
+    "Restoration": "iqloop.agents",
+    "profile": "iqloop.agents",
     "RestoreSettings": "iqloop.agents",
     "rank_by_score": "iqloop.agents",
     "restore": "iqloop.agents",

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from iqloop.agents import Budget, Cache, Event, JudgeSettings, Outcome, RestoreSettings, restore
+from iqloop.agents import Budget, Cache, Event, JudgeSettings, Restoration, RestoreSettings, restore
 from iqloop.agents.resize import enlarge, shrink
-from iqloop.agents.settings import SearchName
 from iqloop.agents.stop import STOP_REASONS
 from iqloop.agents.trace import to_document, to_json, trace_schema, with_files, without_times
 from iqloop.critic.verdicts import Unparsed
-from iqloop.errors import ToolError, UsageError
+from iqloop.errors import ImageReadError, ToolError, UsageError
 from tests.agents.agents_fakes import (
     CLEAN,
     Clock,
@@ -32,9 +31,10 @@ from tests.agents.agents_fakes import (
 
 UNREAD = Unparsed("blah", "no JSON")
 NOISY = degradation(noise=3.0)
+ALL = RestoreSettings(first_accepted=False)
 
 
-def check(outcome: Outcome) -> Outcome:
+def check(outcome: Restoration) -> Restoration:
     """Every trace satisfies its schema and survives JSON."""
     document = to_document(outcome.trace)
     jsonschema.Draft202012Validator(trace_schema()).validate(document)
@@ -59,11 +59,11 @@ def noisy_world() -> World:
     )
 
 
-def run(world: World, tools: Tools, *, critic: FakeCritic | None = None, **options: object) -> Outcome:
+def run(world: World, tools: Tools, *, critic: FakeCritic | None = None, **options: object) -> Restoration:
     return check(restore(world.images["input"], critic or world.critic(), tools, **options))  # type: ignore[arg-type]
 
 
-def only_reason(outcome: Outcome) -> str:
+def only_reason(outcome: Restoration) -> str:
     (step,) = outcome.trace.steps
     (attempt,) = step.tries
     return attempt.reason
@@ -73,7 +73,7 @@ def test_the_best_accepted_output_is_taken() -> None:
     world = noisy_world()
     ways = {"a": "better", "b": "mended", "c": "worse"}
     tools = Tools(*(world.tool(n, "noise", {"input": to}) for n, to in ways.items()))
-    outcome = run(world, tools)
+    outcome = run(world, tools, settings=ALL)
     assert outcome.improved and outcome.steps == ("b",) and outcome.stop_reason == "done"
     assert world.name(outcome.image) == "mended"
     assert (outcome.score_before, outcome.score_after) == (2.0, 4.0)
@@ -254,7 +254,7 @@ def test_perceive_only() -> None:
 
 
 @pytest.mark.parametrize("search", ["greedy", "none"])
-def test_unparsed_first_diagnosis(search: SearchName) -> None:
+def test_unparsed_first_diagnosis(search: str) -> None:
     world = noisy_world()
     world.states["input"] = (2.0, UNREAD)
     tools = Tools(world.tool("t", "noise", {"input": "mended"}))
@@ -277,19 +277,19 @@ def test_budgets_are_exact() -> None:
     world = noisy_world()
     tools = Tools(*(world.tool(n, "noise", {"input": to}) for n, to in (("a", "better"), ("b", "mended"))))
     for limit in range(3):
-        outcome = run(world, tools, budget=Budget(max_tool_calls=limit))
+        outcome = run(world, tools, settings=ALL, budget=Budget(max_tool_calls=limit))
         assert outcome.tool_calls == limit
         assert outcome.stop_reason == ("max-tool-calls" if limit < 2 else "done")
         # What was accepted before the limit is kept.
         assert outcome.steps == ((), ("a",), ("b",))[limit]
-    needed = run(world, tools, budget=Budget(max_critic_calls=None)).critic_calls
+    needed = run(world, tools, settings=ALL, budget=Budget(max_critic_calls=None)).critic_calls
     for limit in range(needed + 1):
         critic = world.critic()
-        outcome = run(world, tools, critic=critic, budget=Budget(max_critic_calls=limit))
+        outcome = run(world, tools, critic=critic, settings=ALL, budget=Budget(max_critic_calls=limit))
         assert outcome.critic_calls == len(critic.asked) <= limit
         assert outcome.stop_reason == ("max-critic-calls" if limit < needed else "done"), limit
-    assert run(world, tools, budget=Budget(max_steps=0)).stop_reason == "max-steps"
-    assert run(world, tools, budget=Budget(max_steps=1)).stop_reason == "done"
+    assert run(world, tools, settings=ALL, budget=Budget(max_steps=0)).stop_reason == "max-steps"
+    assert run(world, tools, settings=ALL, budget=Budget(max_steps=1)).stop_reason == "done"
 
 
 def test_time_limit_with_an_injected_clock() -> None:
@@ -388,7 +388,7 @@ def test_a_redo_must_beat_the_current_best_and_happens_once() -> None:
 # -- real photographs
 
 
-def denoising_run(change: Callable[[Tensor], Tensor]) -> Outcome:
+def denoising_run(change: Callable[[Tensor], Tensor]) -> Restoration:
     clean = photograph()
     given = (clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     # A critic without taste: whatever is not the input is perfect.
@@ -526,8 +526,10 @@ def test_events_tell_the_story() -> None:
 
 def test_wrong_arguments() -> None:
     critic = noisy_world().critic()
-    for image in (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8), None):
+    for image in (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)):
         with pytest.raises(UsageError):
-            restore(image, critic, Tools())  # type: ignore[arg-type]
+            restore(image, critic, Tools())
+    with pytest.raises(ImageReadError):
+        restore(None, critic, Tools())  # type: ignore[arg-type]
     with pytest.raises(UsageError):
         restore(torch.zeros(3, 4, 4), critic, Tools(), scale=3)

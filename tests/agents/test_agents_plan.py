@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from iqloop import agents
 from iqloop.agents.budget import Budget
 from iqloop.agents.diagnosis import Suspect, diagnose, null_probability, severity_of, total_severity
 from iqloop.agents.judge import JudgeSettings, scaled_gain
-from iqloop.agents.plan import default_stages, make_plan, order_prior
+from iqloop.agents.order import default_stages, load_stages, order_prior
+from iqloop.agents.plan import make_plan, ordered_plan
 from iqloop.agents.ranking import rank_by_score, rank_ratings
-from iqloop.agents.settings import RestoreSettings
+from iqloop.agents.settings import PROFILES, RestoreSettings, profile
 from iqloop.agents.toolbox import choose_tools
 from iqloop.critic.verdicts import Degradation, Rating, Unparsed
 from iqloop.errors import UsageError
@@ -48,7 +50,7 @@ def test_plan_order_and_overrides() -> None:
     suspects = diagnose(degradation(noise=0.6, blur=1.2, compression=0.7, darken=2.0), 0.5)
     names = [s.treatment for s in make_plan(suspects)]
     assert names == ["compression", "blur", "noise", "darken"]
-    assert [s.treatment for s in make_plan(suspects, order=("darken", "noise"))] == ["darken", "noise"]
+    assert [s.treatment for s in make_plan(suspects, stages=(("darken",), ("noise",)))] == ["darken", "noise"]
     assert [s.treatment for s in make_plan(suspects, only=BLUR)] == ["blur"]
     assert "darken" not in [s.treatment for s in make_plan(suspects, exclude=DARKEN)]
     assert make_plan([Suspect("low-resolution", 3.0)]) == ()
@@ -63,6 +65,39 @@ def test_the_prior_is_data_with_its_origin() -> None:
             assert place[row["first"]] < place[row["then"]]
 
 
+def test_a_users_plan_names_treatments_and_tools() -> None:
+    tools = Tools(tool("mild", "noise", lambda x: x), tool("sharp", "blur", lambda x: x))
+    perceived = degradation(noise=2.0)
+    found = ordered_plan(perceived, ("sharp", "noise"), tools)
+    assert [(one.treatment, one.tool, one.severity) for one in found] == [("blur", "sharp", 0.0), ("noise", None, 2.0)]
+    assert [one.label for one in ordered_plan(perceived, ("sharp", "noise"), tools, exclude=("sharp",))] == ["noise"]
+    assert [one.label for one in ordered_plan(perceived, ("sharp", "noise"), tools, only=("blur",))] == ["sharp"]
+    with pytest.raises(UsageError, match=r"plan: expected some of noise.* or a tool .mild, sharp., got magic"):
+        ordered_plan(perceived, ("magic",), tools)
+
+
+def test_an_order_can_be_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "order.json"
+    path.write_text('{"stages": [["darken"], ["noise", "blur"]]}')
+    assert load_stages(path) == (("darken",), ("noise", "blur"))
+    for wrong in ("{}", "[", '{"stages": "noise"}', '{"stages": [["noise"], ["noise"]]}', '{"stages": ["noise"]}'):
+        path.write_text(wrong)
+        with pytest.raises(UsageError, match=r"order\.json"):
+            load_stages(path)
+    with pytest.raises(UsageError):
+        load_stages(tmp_path / "none.json")
+
+
+def test_profiles_go_from_careful_to_bold() -> None:
+    gentle, balanced, strong = (profile(name).judge for name in ("gentle", "balanced", "strong"))
+    assert profile("balanced") == RestoreSettings() and set(PROFILES) == {"gentle", "balanced", "strong"}
+    assert gentle.min_severity > balanced.min_severity > strong.min_severity
+    assert gentle.min_gain > balanced.min_gain > strong.min_gain
+    assert gentle.min_structure > balanced.min_structure > strong.min_structure
+    with pytest.raises(UsageError, match="profile must be one of gentle, balanced, strong"):
+        profile("wild")
+
+
 def test_tools_are_chosen_by_strength() -> None:
     weak, middle, strong = (tool(n, "noise", lambda x: x, strength=s) for n, s in (("w", 0.1), ("m", 0.5), ("s", 0.9)))
     tools = Tools(weak, middle, strong)
@@ -74,9 +109,16 @@ def test_tools_are_chosen_by_strength() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: RestoreSettings(search="beam"),  # type: ignore[arg-type]
+        lambda: RestoreSettings(search="beam"),
+        lambda: RestoreSettings(search="beam:0"),
+        lambda: RestoreSettings(search="greedy:2"),
+        lambda: RestoreSettings(search="best"),
         lambda: RestoreSettings(tools_per_step=0),
-        lambda: RestoreSettings(plan=("rain",)),  # type: ignore[arg-type]
+        lambda: RestoreSettings(plan="noise"),  # type: ignore[arg-type]
+        lambda: RestoreSettings(plan=("",)),
+        lambda: RestoreSettings(order=(("rain",),)),  # type: ignore[arg-type]
+        lambda: RestoreSettings(order=(("noise",), ("noise",))),
+        lambda: RestoreSettings(order=()),
         lambda: RestoreSettings(only=("noise", "noise")),
         lambda: RestoreSettings(repeats=0),
         lambda: RestoreSettings(cache_bytes=-1),

@@ -34,6 +34,7 @@ def critic(
     """The critic that every command gets."""
     scripted = ScriptedCritic(as_tensor(clean))
     monkeypatch.setattr(known, "create_critic", lambda name, **options: scripted)
+    monkeypatch.setenv("IQLOOP_RESTORE_WORKERS", "1")  # other processes would load the real one
     return scripted
 
 

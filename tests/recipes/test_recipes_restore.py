@@ -97,7 +97,8 @@ def test_folder_keeps_names_and_writes_traces(folder: Path, critic: ScriptedCrit
     assert result.exit_code == 0
     assert [row["output"] for row in lines(result)] == ["out/noisy.png", "out/sub/clean.png"]
     assert {name for name in files() if name.startswith("out")} == {
-        "out/noisy.png", "out/sub/clean.png", "out/.iqloop/noisy.json", "out/.iqloop/sub/clean.json"
+        "out/noisy.png", "out/sub/clean.png",
+        "out/.iqloop/noisy.json", "out/.iqloop/sub/clean.json", "out/.iqloop/summary.jsonl",
     }  # fmt: skip
     trace = json.loads(Path("out/.iqloop/noisy.json").read_text())
     jsonschema.validate(trace, trace_schema())
@@ -110,7 +111,8 @@ def test_folder_keeps_names_and_writes_traces(folder: Path, critic: ScriptedCrit
 def test_traces_of_one_stem_do_not_collide(folder: Path, noisy: NDArray[np.uint8], critic: ScriptedCritic) -> None:
     Image.fromarray(noisy).save("in/noisy.webp", lossless=True)
     assert run("restore", folder, "-o", "out").exit_code == 0
-    assert {path.name for path in Path("out/.iqloop").iterdir()} == {"noisy.png.json", "noisy.webp.json", "sub"}
+    traces = {path.name for path in Path("out/.iqloop").iterdir()}
+    assert traces == {"noisy.png.json", "noisy.webp.json", "sub", "summary.jsonl"}
 
 
 def test_two_inputs_of_one_output_are_not_mixed(folder: Path, noisy: NDArray[np.uint8], critic: ScriptedCritic) -> None:
@@ -208,7 +210,7 @@ def test_only_exclude_plan_and_search(photo: Path, critic: ScriptedCritic) -> No
 
 
 def test_budget_is_kept(photo: Path, critic: ScriptedCritic) -> None:
-    (row,) = lines(run("restore", photo, "--json", "--max-tool-calls", 1))
+    (row,) = lines(run("restore", photo, "--json", "--max-tool-calls", 1, "--plan", "noise,blur"))
     assert row["calls"] == 1 and row["stop_reason"] == "max-tool-calls"
 
 
@@ -294,9 +296,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr("iqloop.io.files.os.replace", full)
     for command in (["restore"], ["apply", "stretch"], ["distort", "--type", "noise"]):
-        result = run(*command, photo, "-o", "out")
+        alone = ["--no-cache"] if command == ["restore"] else []
+        result = run(*command, *alone, photo, "-o", "out")
         assert result.exit_code == 1 and "no space left" in result.stderr and len(result.stderr.splitlines()) == 1
     assert files() == {"photo.png"}
+    # A cache that cannot be written is no failure of the file.
+    cached = run("restore", photo, "-o", "out").stderr.splitlines()
+    assert len(cached) == 2 and "the cache in" in cached[0] and "no space left" in cached[1]
 
 
 def test_streams(photo: Path, critic: ScriptedCritic) -> None:

@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from iqloop.agents.candidate import pixel_hash as pixel_hash
     from iqloop.agents.diagnosis import Suspect as Suspect
     from iqloop.agents.diagnosis import diagnose as diagnose
+    from iqloop.agents.disk_cache import open_cache as open_cache
     from iqloop.agents.events import Event as Event
+    from iqloop.agents.evidence import Evidence as Evidence
+    from iqloop.agents.evidence import load_evidence as load_evidence
     from iqloop.agents.fidelity import Fidelity as Fidelity
     from iqloop.agents.fidelity import measure_fidelity as measure_fidelity
     from iqloop.agents.judge import Judgement as Judgement
     from iqloop.agents.judge import JudgeSettings as JudgeSettings
-    from iqloop.agents.loop import Outcome as Outcome
+    from iqloop.agents.loop import Restoration as Restoration
     from iqloop.agents.loop import restore as restore
+    from iqloop.agents.order import load_stages as load_stages
+    from iqloop.agents.order import order_prior as order_prior
     from iqloop.agents.plan import make_plan as make_plan
-    from iqloop.agents.plan import order_prior as order_prior
     from iqloop.agents.ranking import Ranked as Ranked
     from iqloop.agents.ranking import rank_by_score as rank_by_score
     from iqloop.agents.ranking import rank_ratings as rank_ratings
+    from iqloop.agents.settings import PROFILES as PROFILES
     from iqloop.agents.settings import RestoreSettings as RestoreSettings
+    from iqloop.agents.settings import profile as profile
     from iqloop.agents.stop import STOP_REASONS as STOP_REASONS
     from iqloop.agents.stop import StopReason as StopReason
     from iqloop.agents.toolbox import Toolbox as Toolbox
@@ -43,13 +49,16 @@ _HOMES = {
     "cache": ("Cache",),
     "candidate": ("Candidate", "pixel_hash"),
     "diagnosis": ("Suspect", "diagnose"),
+    "disk_cache": ("open_cache",),
     "events": ("Event",),
+    "evidence": ("Evidence", "load_evidence"),
     "fidelity": ("Fidelity", "measure_fidelity"),
     "judge": ("JudgeSettings", "Judgement"),
-    "loop": ("Outcome", "restore"),
-    "plan": ("make_plan", "order_prior"),
+    "loop": ("Restoration", "restore"),
+    "order": ("load_stages", "order_prior"),
+    "plan": ("make_plan",),
     "ranking": ("Ranked", "rank_by_score", "rank_ratings"),
-    "settings": ("RestoreSettings",),
+    "settings": ("PROFILES", "RestoreSettings", "profile"),
     "stop": ("STOP_REASONS", "StopReason"),
     "toolbox": ("Toolbox",),
     "trace": ("Trace", "to_document", "to_json", "trace_schema", "with_files", "without_times"),
@@ -57,26 +66,32 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "PROFILES",
     "STOP_REASONS",
     "Budget",
     "Cache",
     "Candidate",
     "Event",
+    "Evidence",
     "Fidelity",
     "JudgeSettings",
     "Judgement",
-    "Outcome",
     "Ranked",
+    "Restoration",
     "RestoreSettings",
     "StopReason",
     "Suspect",
     "Toolbox",
     "Trace",
     "diagnose",
+    "load_evidence",
+    "load_stages",
     "make_plan",
     "measure_fidelity",
+    "open_cache",
     "order_prior",
     "pixel_hash",
+    "profile",
     "rank_by_score",
     "rank_ratings",
     "restore",

@@ -19,7 +19,7 @@ Clock = Callable[[], float]
 class Budget:
     """Limits of one run; None means no limit, 0 means not one."""
 
-    max_steps: int | None = 8
+    max_steps: int | None = 24
     """Steps: one degradation worked on, whether or not an output was accepted; a redo and the upscaling are steps
     too."""
     max_tool_calls: int | None = 24

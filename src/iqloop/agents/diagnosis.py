@@ -8,7 +8,6 @@ decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Unparsed
@@ -27,6 +26,13 @@ class Suspect:
     treatment: Treatment
     severity: float
     """Expected severity in [0, 5]; `UNKNOWN_SEVERITY` when it was not measured."""
+    tool: str | None = None
+    """The one tool to use, when the user named it."""
+
+    @property
+    def label(self) -> str:
+        """How it is named: the tool, or the treatment."""
+        return self.tool or self.treatment
 
 
 def with_certainty(perceived: Degradation) -> Degradation:
@@ -74,13 +80,9 @@ def diagnose(perceived: Degradation | None, threshold: float) -> tuple[Suspect, 
     return tuple(sorted((s for s in suspects if s.severity >= threshold), key=lambda s: -s.severity))
 
 
-def suspect_all(perceived: Degradation | None, treatments: Sequence[Treatment]) -> tuple[Suspect, ...]:
-    """Suspects for a plan that a user ordered: all of ``treatments``, with their perceived severity where there is
-    one."""
-    return tuple(
-        Suspect(treatment, UNKNOWN_SEVERITY if perceived is None else severity_of(perceived, treatment))
-        for treatment in treatments
-    )
+def suspect(perceived: Degradation | None, treatment: Treatment, tool: str | None = None) -> Suspect:
+    """What a user ordered to be treated, with its perceived severity where there is one."""
+    return Suspect(treatment, UNKNOWN_SEVERITY if perceived is None else severity_of(perceived, treatment), tool)
 
 
 def describe(perceived: Degradation | Unparsed | None) -> str:

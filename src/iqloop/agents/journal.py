@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -21,6 +21,7 @@ class Journal:
         self.on_event = on_event
         self.steps: list[StepRecord] = []
         self.candidates: list[CandidateRecord] = [_record(original, None, None)]
+        self._told = 0
 
     def add(self, image: Tensor, parent: Candidate, tool: str, treatment: Treatment | None) -> Candidate:
         """Name an image ``(3, H, W)`` made from ``parent``; ``treatment`` None for bicubic interpolation."""
@@ -52,6 +53,12 @@ class Journal:
         name = None if taken is None else taken.id
         self.steps.append(StepRecord(number, kind, treatment, severity, start.id, perceived, marked, name, decision))
         self.tell("decided", decision, number, treatment, candidate=taken)
+
+    def untold(self) -> Iterator[StepRecord]:
+        """The records of steps that were closed since this was last asked for."""
+        while self._told < len(self.steps):
+            self._told += 1
+            yield self.steps[self._told - 1]
 
     def tell(
         self,

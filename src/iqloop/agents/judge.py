@@ -6,14 +6,18 @@ candidate must pass every check, cheap ones first:
 
 1. the input is not clean (a probable "null" leaves nothing to gain);
 2. fidelity: the input's structure is kept (`iqloop.agents.fidelity`), no critic asked;
-3. the score rises by a minimum against the current best and against the input;
-4. the expected severity of the treated degradation does not rise, nor does the sum over all degradations by much;
-5. the candidate is preferred to both: by the critic's comparison with the degraded input as reference, in both orders,
+3. where it was measured what this critic's answers are worth (`iqloop.agents.evidence`): the chance that the candidate
+   is better than what it was made from, by score, severities, comparison in both orders and measured properties
+   together, is above a threshold, and other opponents (the input, the current best) are not clearly preferred to it;
+   with any other critic:
+4. the score rises by a minimum against the current best and against the input;
+5. the expected severity of the treated degradation does not rise, nor does the sum over all degradations by much;
+6. the candidate is preferred to both: by the critic's comparison with the degraded input as reference, in both orders,
    or, without that capability, by Thurstone's law of comparative judgement (case V with the two ratings' own
    deviations): P = Phi((a - b) / sqrt(sa^2 + sb^2)).
 
-A small critic's single answers are noisy, which is why all of them must agree. An answer that could not be read is no
-evidence, and without evidence nothing is accepted.
+A small critic's single answers are noisy, which is why all of them must agree, or be weighed. An answer that could not
+be read is no evidence, and without evidence nothing is accepted.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, null_probability, severity
 from iqloop.agents.fidelity import Fidelity, measure_fidelity
 from iqloop.agents.questions import Questions
 from iqloop.agents.resize import shrink
+from iqloop.agents.witness import Witness
 from iqloop.critic.thurstone import prefer
 from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
 from iqloop.errors import UsageError
@@ -60,6 +65,14 @@ class JudgeSettings:
     fault."""
     min_probability: float = 0.5
     """The candidate must be preferred with more than this probability, in [0, 1)."""
+    use_evidence: bool = True
+    """Weigh the answers where weights were measured for this critic; False judges by the rules, as with any other."""
+    min_evidence: float = 0.5
+    """Least probability by evidence that the candidate is better than what it was made from, in [0, 1)."""
+    min_promise: float = 0.3
+    """Least probability by evidence that a tool would improve the picture, in [0, 1), for it to be tried."""
+    min_unbeaten: float = 0.25
+    """With evidence: least probability that the candidate is preferred to an opponent that it was not made from."""
     use_comparison: bool = True
     """Ask the critic to compare when it can; False uses the ratings alone."""
     min_structure: float = 0.93
@@ -89,6 +102,9 @@ class JudgeSettings:
             "max_severity_change": (-5, 5),
             "max_total_rise": (-5, 5),
             "min_probability": (0, 1),
+            "min_evidence": (0, 1),
+            "min_promise": (0, 1),
+            "min_unbeaten": (0, 1),
             "min_structure": (-1, 1),
             "min_worst_structure": (-1, 1),
             "max_colour_shift": (0, 1),
@@ -124,6 +140,8 @@ class Judgement:
     severity_after: float | None = None
     comparison: Preference | None = None
     """The comparison (or Thurstone's figure) that gave ``probability``; A is the candidate."""
+    evidence: float | None = None
+    """Probability in [0, 1], all answers weighed, that the candidate is better than what it was made from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +155,8 @@ class Baseline:
     """The input at its own size, for the fidelity gate."""
     diagnosis: Degradation | None
     """The input's diagnosis; None when the critic cannot perceive."""
+    start: Candidate
+    """What the candidate was made from, at its own size."""
     clean_counts: bool = True
     """False when the user ordered the plan: then the judge does not refuse because the input looks clean."""
 
@@ -156,9 +176,7 @@ def check_fidelity(
     """
     relighted = "darken" in candidate.treated
     severity = UNKNOWN_SEVERITY if diagnosis is None else total_severity(diagnosis)
-    sigma = settings.base_sigma + settings.sigma_per_severity * severity
-    same_size = shrink(candidate.image, original.size)
-    kept = measure_fidelity(original.image, same_size, sigma=sigma, block=settings.block, relighted=relighted)
+    kept = keeps(candidate, original, severity, settings, relighted)
     most = settings.max_relighted_colour_shift if relighted else settings.max_colour_shift
     if kept.mean < settings.min_structure:
         return (kept, f"content not kept: structure {kept.mean:.3f} is below {settings.min_structure:g}")
@@ -172,10 +190,27 @@ def check_fidelity(
     return kept, None
 
 
+def keeps(
+    candidate: Candidate, start: Candidate, severity: float, settings: JudgeSettings, relighted: bool
+) -> Fidelity:
+    """How much of ``start`` a candidate keeps, at the size of ``start``; ``severity`` is the input's total."""
+    sigma = settings.base_sigma + settings.sigma_per_severity * severity
+    same_size = shrink(candidate.image, start.size)
+    return measure_fidelity(start.image, same_size, sigma=sigma, block=settings.block, relighted=relighted)
+
+
 def judge(
-    candidate: Candidate, treatment: Treatment, baseline: Baseline, questions: Questions, settings: JudgeSettings
+    candidate: Candidate,
+    treatment: Treatment,
+    baseline: Baseline,
+    questions: Questions,
+    settings: JudgeSettings,
+    witness: Witness | None = None,
 ) -> Judgement:
-    """Judge one sane candidate. Raises `iqloop.agents.budget.OverBudget` before a question that exceeds the budget."""
+    """Judge one sane candidate; without a ``witness`` by the rules alone.
+
+    Raises `iqloop.agents.budget.OverBudget` before a question that exceeds the budget.
+    """
     perceived = treatment != "low-resolution"
     if perceived and baseline.diagnosis is not None and baseline.clean_counts:
         null = null_probability(baseline.diagnosis)
@@ -185,6 +220,8 @@ def judge(
         return Judgement(False, "the output equals the current best")
     fidelity, refusal = check_fidelity(candidate, baseline.original, baseline.diagnosis, settings)
     found = Judgement(False, refusal or "", fidelity=fidelity)
+    if not refusal and witness is not None and settings.use_evidence and witness.knows(treatment):
+        return _judge_evidence(found, candidate, treatment, baseline, questions, settings, witness)
     if not refusal:
         found = _judge_score(found, candidate, baseline, questions, settings)
     if not found.reason and perceived:
@@ -195,6 +232,52 @@ def judge(
 
 
 # Each check below returns what it found; an empty reason means that nothing speaks against the candidate so far.
+
+
+def _judge_evidence(
+    found: Judgement,
+    candidate: Candidate,
+    treatment: Treatment,
+    baseline: Baseline,
+    questions: Questions,
+    settings: JudgeSettings,
+    witness: Witness,
+) -> Judgement:
+    start = baseline.start
+    severity = total_severity(baseline.diagnosis) if baseline.diagnosis is not None else UNKNOWN_SEVERITY
+    kept = keeps(candidate, start, severity, settings, treatment == "darken")
+    weighed = witness.better(candidate, start, treatment, kept)
+    if isinstance(weighed, Unparsed):
+        return replace(found, reason=f"no evidence: an answer could not be read ({weighed.reason})")
+    chance, preference = weighed
+    best, new = questions.score(baseline.best), questions.score(candidate)
+    old_look, new_look = questions.perceive(start), questions.perceive(candidate)
+    assert isinstance(new, Rating) and isinstance(old_look, Degradation) and isinstance(new_look, Degradation)
+    found = replace(
+        found,
+        evidence=chance,
+        comparison=preference,
+        probability=None if preference is None else preference.probability,
+        score_before=best.mean if isinstance(best, Rating) else None,
+        score_after=new.mean,
+        severity_before=severity_of(old_look, treatment),
+        severity_after=severity_of(new_look, treatment),
+    )
+    if not chance > settings.min_evidence:
+        reason = f"better than {start.id} with probability {chance:.2f} by all evidence, not above"
+        return replace(found, reason=f"{reason} {settings.min_evidence:g}")
+    for name, opponent in (("current best", baseline.best), ("input", baseline.reference)):
+        if opponent.sha256 == start.sha256:
+            continue
+        against = _prefer(candidate, opponent, baseline.reference, questions, settings.use_comparison)
+        if isinstance(against, Unparsed):
+            reason = f"no evidence: the comparison with the {name} could not be read ({against.reason})"
+            return replace(found, reason=reason)
+        if not against.probability > settings.min_unbeaten:
+            odds = f"probability {against.probability:.2f} ({against.method})"
+            reason = f"the {name} is clearly preferred: {odds} is not above {settings.min_unbeaten:g}"
+            return replace(found, reason=reason)
+    return replace(found, accepted=True, reason=f"better than {start.id} with probability {chance:.2f} by all evidence")
 
 
 def _judge_score(

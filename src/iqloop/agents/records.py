@@ -31,6 +31,8 @@ class CandidateRecord:
     height: int
     path: str | None = None
     """Relative path of the image, if it was kept."""
+    file_sha256: str | None = None
+    """Of that file's bytes. It holds the pixels rounded to its depth, so it does not follow from ``sha256``."""
 
 
 @dataclass(frozen=True)

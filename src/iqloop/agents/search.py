@@ -1,46 +1,100 @@
-"""Greedy search: treat what is suspected in plan order, keep what the judge accepts, never anything else.
+"""The state of one run and what every search does with it: perceive, plan, try, judge, record; the size asked for last.
 
-Every tool of a step starts from the current best, which descends from the input through accepted outputs only: a
-failed step leaves no mark. When it fails although the degradation was in the input, an earlier accepted step may have
-hidden or baked it in; then its tools are tried once on the input itself ("redo from the original": HarnessIR measured
-62.0 for it against 57.2 for repairing the last output and 59.6 for giving up). The redone candidate must beat the
-current best like any other.
+In which order that happens is a strategy's business (`greedy`, `beam`, `exhaustive`, `look_only`): a generator that
+yields each step's record as soon as it is known and returns why it ended.
+
+Every candidate descends from the input through outputs of tools only: what was refused leaves no mark. The input is
+the current best until something beats it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 
 from iqloop.agents.budget import OverBudget, Spending
 from iqloop.agents.candidate import Candidate
-from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, Suspect, describe, diagnose, looks_clean, suspect_all
+from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, Suspect, describe, diagnose, looks_clean, suspect
 from iqloop.agents.events import Listener
+from iqloop.agents.evidence import Evidence
 from iqloop.agents.journal import Journal
 from iqloop.agents.judge import Baseline, Judgement, judge
-from iqloop.agents.plan import make_plan
+from iqloop.agents.plan import make_plan, ordered_plan
 from iqloop.agents.questions import Questions
-from iqloop.agents.records import Decision, StepKind, TryRecord
+from iqloop.agents.records import Decision, StepKind, StepRecord, TryRecord
 from iqloop.agents.resize import enlarge
 from iqloop.agents.settings import RestoreSettings
 from iqloop.agents.stop import StopReason
 from iqloop.agents.toolbox import Entry, Toolbox, choose_tools
+from iqloop.agents.witness import Witness
 from iqloop.agents.workshop import Workshop
 from iqloop.critic.verdicts import Degradation, Unparsed
 from iqloop.restorers.tool import Treatment
 
-FINAL: frozenset[StopReason] = frozenset({"max-steps", "max-tool-calls", "max-critic-calls", "time-limit", "unparsed"})
+Steps = Generator[StepRecord, None, StopReason]
+"""What a strategy is: records as they are made, and in the end the reason to stop."""
+Strategy = Callable[["Search"], Steps]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a tool made of a candidate in a step, judged."""
+
+    candidate: Candidate
+    accepted: bool
+    goodness: float
+    """The score as a number that rises with quality; minus infinity where it was not asked for."""
+
+
+FINAL: frozenset[StopReason] = frozenset(
+    {"max-steps", "max-tool-calls", "max-critic-calls", "time-limit", "total-time-limit", "unparsed"}
+)
 """Reasons after which no upscaler is tried: there is nothing left to pay it or to judge it with."""
+UPSCALED: dict[StopReason, StopReason] = {
+    "clean": "done",
+    "no-tools": "no-further-improvement",
+    "no-improvement": "no-further-improvement",
+}
+"""What a reason becomes when an upscaler's output was taken after it."""
 
 
-def plan_for(perceived: Degradation | None, settings: RestoreSettings, untouched: bool = True) -> tuple[Suspect, ...]:
-    """What would be treated, in order, after a diagnosis; ``untouched`` while no step has been accepted yet."""
+def plan_for(
+    perceived: Degradation | None,
+    settings: RestoreSettings,
+    toolbox: Toolbox,
+    untouched: bool = True,
+    promises: Mapping[Treatment, float] | None = None,
+) -> tuple[Suspect, ...]:
+    """What would be treated, in order, after a diagnosis; ``untouched`` while no step has been accepted yet.
+
+    ``promises`` are the probabilities that a tool would help, where that is known (`iqloop.agents.witness`); else what
+    is severe enough is suspected.
+    """
     if settings.plan is not None:
-        suspects = suspect_all(perceived, settings.plan)
-    elif perceived is not None and _is_clean(perceived, settings, untouched):
-        suspects = ()
+        return ordered_plan(perceived, settings.plan, toolbox, only=settings.only, exclude=settings.exclude)
+    if perceived is not None and _is_clean(perceived, settings, untouched):
+        return ()
+    if perceived is not None and promises is not None and settings.judge.use_evidence:
+        least = settings.judge.min_promise
+        suspects = tuple(suspect(perceived, one) for one, chance in promises.items() if chance > least)
     else:
         suspects = diagnose(perceived, settings.judge.min_severity)
-    return make_plan(suspects, order=settings.plan, only=settings.only, exclude=settings.exclude)
+    return make_plan(suspects, stages=settings.order, only=settings.only, exclude=settings.exclude)
+
+
+def entries_for(toolbox: Toolbox, suspect: Suspect, settings: RestoreSettings, scale: int = 1) -> list[Entry]:
+    """The tools that would be tried for a suspect, in order."""
+    return choose_tools(
+        toolbox,
+        suspect.treatment,
+        suspect.severity,
+        settings.tools_per_step,
+        scale,
+        named=suspect.tool,
+        only=settings.only,
+        exclude=settings.exclude,
+    )
 
 
 def _is_clean(perceived: Degradation, settings: RestoreSettings, untouched: bool) -> bool:
@@ -50,7 +104,7 @@ def _is_clean(perceived: Degradation, settings: RestoreSettings, untouched: bool
 
 
 class Search:
-    """The state of one run. `run` may be called once."""
+    """One run. `run` may be called once."""
 
     def __init__(
         self,
@@ -61,6 +115,7 @@ class Search:
         settings: RestoreSettings,
         scale: int = 1,
         on_event: Listener | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         self.original = original
         self.questions = questions
@@ -68,6 +123,7 @@ class Search:
         self.toolbox = toolbox
         self.settings = settings
         self.scale = scale
+        self.witness = Witness(questions, evidence)
         self.journal = Journal(original, on_event)
         self.best = original
         """The current best; the input until something beats it."""
@@ -75,6 +131,8 @@ class Search:
         """The input at the output's size."""
         self.diagnosis: Degradation | Unparsed | None = None
         """The input's."""
+        self.planned: tuple[Suspect, ...] = ()
+        """What was to be treated in the input, in order."""
         self.final_diagnosis: Degradation | Unparsed | None = None
         """The last one made of a current best."""
 
@@ -83,138 +141,151 @@ class Search:
         """What has been spent."""
         return self.questions.spending
 
-    def run(self) -> StopReason:
+    def run(self, strategy: Strategy) -> Steps:
         """Search; afterwards `best` and `journal` hold the result."""
         reason: StopReason
+        # Not when it was made: a run may be looked at later.
+        self.spending.started = self.spending.clock()
         try:
-            reason = self._perceive_only() if self.settings.search == "none" else self._treat()
+            reason = yield from strategy(self)
         except OverBudget as over:
             reason = over.reason
+            # The step that the budget cut short is on record, but was not handed on.
+            yield from self.journal.untold()
         if self.scale > 1 and self.settings.search != "none":
-            reason = self._upscale(reason)
+            reason = yield from self._upscale(reason)
         return reason
 
     # -- perceiving and planning
 
-    def _perceive_only(self) -> StopReason:
-        self._perceive(self.original)
-        return "unparsed" if isinstance(self.diagnosis, Unparsed) else "perceive-only"
+    def begin(self) -> Degradation | Unparsed | None:
+        """Look at the input; `Unparsed` when its diagnosis or its score cannot be read."""
+        perceived = self.perceive(self.original)
+        if isinstance(perceived, Unparsed):
+            return perceived
+        score = self.questions.score(self.original)
+        return score if isinstance(score, Unparsed) else perceived
 
-    def _perceive(self, candidate: Candidate) -> Degradation | Unparsed | None:
+    def perceive(self, candidate: Candidate) -> Degradation | Unparsed | None:
+        """What is wrong with a candidate; None when the critic cannot perceive."""
         perceived = self.questions.perceive(candidate)
         if candidate is self.original:
             self.diagnosis = perceived
-        self.final_diagnosis = perceived
+        if candidate is self.best:
+            self.final_diagnosis = perceived
         self.journal.tell("diagnosed", f"{candidate.id}: {describe(perceived)}", candidate=candidate)
         return perceived
 
-    def _plan(self, perceived: Degradation | None) -> tuple[Suspect, ...]:
-        return plan_for(perceived, self.settings, untouched=self.best is self.original)
+    def plan(self, perceived: Degradation | None, candidate: Candidate) -> tuple[Suspect, ...]:
+        """What is left to treat in a candidate, in order."""
+        found = self._plan(perceived, candidate)
+        if candidate is self.original:
+            self.planned = found
+        return tuple(suspect for suspect in found if not self._spent(suspect, candidate))
 
-    # -- treating
+    def suspected(self, perceived: Degradation | None) -> bool:
+        """Whether anything is left to wish for in the current best: something is still seen, or still to be done."""
+        if self.settings.plan is not None:
+            return bool(self.plan(perceived, self.best))
+        return bool(self._plan(perceived, self.best))
 
-    def _treat(self) -> StopReason:
-        perceived = self._perceive(self.original)
-        if isinstance(perceived, Unparsed) or isinstance(self.questions.score(self.original), Unparsed):
-            return "unparsed"
-        in_original = {suspect.treatment for suspect in self._plan(perceived)}
-        failed: set[Treatment] = set()
-        untreatable: set[Treatment] = set()
-        redone: set[Treatment] = set()
-        while True:
-            plan = self._plan(perceived)
-            open_suspects = [suspect for suspect in plan if self._is_open(suspect.treatment, failed | untreatable)]
-            if not open_suspects:
-                return self._conclude(plan, untreatable)
-            suspect = open_suspects[0]
-            entries = choose_tools(self.toolbox, suspect.treatment, suspect.severity, self.settings.tools_per_step)
-            if not entries:
-                untreatable.add(suspect.treatment)
-                self.journal.close_step("treat", suspect.treatment, suspect.severity, self.best, perceived, [], None)
-                continue
-            taken = self._step("treat", suspect, self.best, perceived, entries)
-            if taken is None and self._may_redo(suspect.treatment, in_original, redone):
-                redone.add(suspect.treatment)
-                taken = self._step("redo", suspect, self.original, perceived, entries)
-            if taken is None:
-                failed.add(suspect.treatment)
-                continue
-            # The picture has changed: what failed on the former one may succeed now.
-            failed.clear()
-            perceived = self._perceive(self.best)
-            if isinstance(perceived, Unparsed):
-                return "unparsed"
+    def _plan(self, perceived: Degradation | None, candidate: Candidate) -> tuple[Suspect, ...]:
+        untouched = candidate is self.original
+        return plan_for(perceived, self.settings, self.toolbox, untouched, self.witness.promises(candidate))
 
-    def _is_open(self, treatment: Treatment, closed: set[Treatment]) -> bool:
-        return treatment not in closed and self.best.treated.count(treatment) < self.settings.repeats
+    def _spent(self, suspect: Suspect, candidate: Candidate) -> bool:
+        done = candidate.tools.count(suspect.tool) if suspect.tool else candidate.treated.count(suspect.treatment)
+        return done >= self.settings.repeats
 
-    def _may_redo(self, treatment: Treatment, in_original: set[Treatment], redone: set[Treatment]) -> bool:
-        changed = self.best is not self.original
-        return self.settings.redo and changed and treatment in in_original and treatment not in redone
+    def entries(self, suspect: Suspect) -> list[Entry]:
+        """The tools to try for a suspect, in order."""
+        return entries_for(self.toolbox, suspect, self.settings)
 
-    def _conclude(self, plan: Sequence[Suspect], untreatable: set[Treatment]) -> StopReason:
+    def conclude(self, suspected: bool, treatable: bool) -> StopReason:
+        """Why a search ends that tried all it wanted: what is still suspected, and could any tool be tried?"""
         if self.best is not self.original:
-            return "no-further-improvement" if plan else "done"
-        if not plan:
+            return "no-further-improvement" if suspected else "done"
+        if not suspected:
             return "clean"
-        return "no-tools" if all(suspect.treatment in untreatable for suspect in plan) else "no-improvement"
+        return "no-improvement" if treatable else "no-tools"
 
     # -- one step
 
-    def _step(
+    def step(
         self,
         kind: StepKind,
         suspect: Suspect,
         start: Candidate,
         perceived: Degradation | Unparsed | None,
         entries: Sequence[Entry],
-        best: Candidate | None = None,
-    ) -> Candidate | None:
-        """Try ``entries`` on ``start``; the best accepted output becomes the current best and is returned."""
+        against: Candidate,
+        first: bool = False,
+    ) -> list[Output]:
+        """Try ``entries`` on ``start`` and judge each output against ``against`` and the input.
+
+        The best of those accepted becomes the current best if it is better than that too. ``first`` ends the tries at
+        the first output that is accepted. Raises `OverBudget` with the step on record.
+        """
         self.spending.begin_step()
         number = len(self.journal.steps) + 1
-        self.journal.tell("step", f"{kind} {suspect.treatment} from {start.id}", number, suspect.treatment)
+        self.journal.tell("step", f"{kind} {suspect.label} from {start.id}", number, suspect.treatment)
         baseline = Baseline(
-            best=best or self.best,
+            best=against,
             reference=self.reference,
             original=self.original,
+            start=start,
             diagnosis=self.diagnosis if isinstance(self.diagnosis, Degradation) else None,
             clean_counts=self.settings.plan is None,
         )
         tries: list[TryRecord] = []
-        winner: tuple[float, Candidate] | None = None
+        outputs: list[Output] = []
+        taken: Candidate | None = None
         over: OverBudget | None = None
-        for entry in entries:
-            try:
-                candidate, judgement = self._try(entry, start, suspect.treatment, baseline, number, tries)
-            except OverBudget as error:
-                over = error
-                break
-            if candidate is None or judgement is None or not judgement.accepted or judgement.score_after is None:
-                continue
-            value = -judgement.score_after if self.questions.critic.lower_better else judgement.score_after
-            if winner is None or value > winner[0]:
-                winner = (value, candidate)
-        taken = None if winner is None else winner[1]
-        if taken is not None:
-            self.best = taken
+        try:
+            for entry in entries:
+                found = self._try(entry, start, suspect, baseline, number, tries)
+                if found is not None:
+                    outputs.append(found)
+                    if first and found.accepted:
+                        break
+        except OverBudget as error:
+            over = error
+        if accepted := [output for output in outputs if output.accepted]:
+            taken = self._crown(max(accepted, key=lambda output: output.goodness).candidate, against)
         severity = None if kind == "upscale" else suspect.severity
         self.journal.close_step(kind, suspect.treatment, severity, start, perceived, tries, taken)
         if over is not None:
             raise over
-        return taken
+        return outputs
+
+    def skip(self, suspect: Suspect, start: Candidate, perceived: Degradation | Unparsed | None) -> None:
+        """Put on record that no tool treats a suspect; costs nothing."""
+        self.journal.close_step("treat", suspect.treatment, suspect.severity, start, perceived, [], None)
+
+    def _crown(self, candidate: Candidate, beaten: Candidate) -> Candidate | None:
+        """Make a candidate that beat ``beaten`` the current best, unless the best is another one with a score as
+        good."""
+        if beaten is not self.best and self.best is not self.original:
+            new, old = self.questions.score(candidate), self.questions.score(self.best)
+            if isinstance(new, Unparsed) or isinstance(old, Unparsed):
+                return None
+            if self.questions.goodness(new) <= self.questions.goodness(old):
+                return None
+        self.best = candidate
+        return candidate
 
     def _try(
         self,
         entry: Entry,
         start: Candidate,
-        treatment: Treatment,
+        suspect: Suspect,
         baseline: Baseline,
         number: int,
         tries: list[TryRecord],
-    ) -> tuple[Candidate | None, Judgement | None]:
-        """Run and judge one tool; its record is appended to ``tries`` even when the budget ends the judging."""
-        info = entry.info
+    ) -> Output | None:
+        """Run and judge one tool; None when it failed. Its record is appended to ``tries`` even when the budget ends
+        the judging."""
+        info, treatment = entry.info, suspect.treatment
         self.journal.tell("running", f"{info.name} on {start.id}", number, treatment, info.name)
         run = self.workshop.run(entry, start)
         candidate: Candidate | None = None
@@ -225,7 +296,7 @@ class Search:
         if run.output is not None:
             candidate = self.journal.add(run.output, start, info.name, treatment)
             try:
-                judgement = judge(candidate, treatment, baseline, self.questions, self.settings.judge)
+                judgement = judge(candidate, treatment, baseline, self.questions, self.settings.judge, self.witness)
                 decision = "accepted" if judgement.accepted else "refused"
                 reason = judgement.reason
             except OverBudget as error:
@@ -237,38 +308,35 @@ class Search:
         self.journal.tell("judged", f"{info.name}: {decision}, {reason}", number, treatment, info.name, candidate)
         if over is not None:
             raise over
-        return candidate, judgement
+        if candidate is None or judgement is None:
+            return None
+        score = judgement.score_after
+        goodness = -math.inf if score is None else -score if self.questions.critic.lower_better else score
+        return Output(candidate, judgement.accepted, goodness)
 
     # -- the size asked for
 
-    def _upscale(self, reason: StopReason) -> StopReason:
+    def _upscale(self, reason: StopReason) -> Steps:
         start = self.best
         if start is self.original:
             bicubic = self.reference = self.journal.add(enlarge(start.image, self.scale), start, "bicubic", None)
         else:
             self.reference = self.journal.add(enlarge(self.original.image, self.scale), self.original, "bicubic", None)
             bicubic = self.journal.add(enlarge(start.image, self.scale), start, "bicubic", None)
+        self.best = bicubic
         suspect = Suspect("low-resolution", UNKNOWN_SEVERITY)
         recorded = len(self.journal.steps)
-        taken: Candidate | None = None
         if reason not in FINAL and "low-resolution" not in self.settings.exclude:
-            entries = choose_tools(
-                self.toolbox, "low-resolution", UNKNOWN_SEVERITY, self.settings.tools_per_step, self.scale
-            )
+            entries = entries_for(self.toolbox, suspect, self.settings, self.scale)
             try:
                 if entries:
-                    taken = self._step("upscale", suspect, start, self.final_diagnosis, entries, bicubic)
+                    self.step("upscale", suspect, start, self.final_diagnosis, entries, bicubic)
             except OverBudget as over:
                 reason = over.reason
-                taken = None if self.best is start else self.best
-        if taken is not None:
-            changed: dict[StopReason, StopReason] = {
-                "clean": "done",
-                "no-tools": "no-further-improvement",
-                "no-improvement": "no-further-improvement",
-            }
-            return changed.get(reason, reason)
-        self.best = bicubic
+        taken = self.best is not bicubic
         if len(self.journal.steps) == recorded:
             self.journal.close_step("upscale", "low-resolution", None, start, self.final_diagnosis, [], None)
+        yield from self.journal.untold()
+        if taken:
+            return UPSCALED.get(reason, reason)
         return reason if reason in FINAL else "bicubic"

@@ -17,6 +17,7 @@ StopReason = Literal[
     "max-tool-calls",
     "max-critic-calls",
     "time-limit",
+    "total-time-limit",
 ]
 
 STOP_REASONS: dict[StopReason, str] = {
@@ -32,6 +33,7 @@ STOP_REASONS: dict[StopReason, str] = {
     "max-tool-calls": "the budget of tool calls was spent",
     "max-critic-calls": "the budget of questions to the critic was spent",
     "time-limit": "the time limit was reached",
+    "total-time-limit": "the time limit of the whole run was reached",
 }
 """What each reason means, for users. With a scale above 1, reasons other than ``bicubic`` may also end with a bicubic
 image when the budget did not suffice; the trace's last step says so."""

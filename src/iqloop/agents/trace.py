@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from iqloop.agents.budget import Budget, Spending
 from iqloop.agents.diagnosis import PERCEIVED, severity_of, with_certainty
+from iqloop.agents.evidence import Evidence
 from iqloop.agents.judge import Judgement
 from iqloop.agents.questions import Questions
 from iqloop.agents.records import CandidateRecord, StepRecord, TryRecord
@@ -51,6 +52,8 @@ class CriticRecord:
     score_range: tuple[float, float]
     lower_better: bool
     capabilities: tuple[str, ...]
+    evidence: str | None
+    """Which evidence its answers were weighed by (`iqloop.agents.evidence.Evidence.name`); None for rules alone."""
     provenances: Mapping[str, tuple[Provenance, ...]]
     """For each question that was asked: model, prompt version and decoding of the answers."""
 
@@ -108,12 +111,15 @@ def installed_versions() -> Mapping[str, str]:
     return found
 
 
-def record_critic(questions: Questions) -> CriticRecord:
+def record_critic(questions: Questions, evidence: Evidence | None = None) -> CriticRecord:
     """The critic and the origins of its answers."""
     critic = questions.critic
     origins = {question: tuple(found) for question, found in sorted(questions.provenances.items())}
     capabilities = tuple(sorted(critic.capabilities))
-    return CriticRecord(critic.name, critic.version, critic.score_range, critic.lower_better, capabilities, origins)
+    weighed = None if evidence is None else evidence.name
+    return CriticRecord(
+        critic.name, critic.version, critic.score_range, critic.lower_better, capabilities, weighed, origins
+    )
 
 
 def record_spending(spending: Spending) -> Spent:
@@ -136,14 +142,19 @@ def with_files(
     output_path: str | None = None,
     output_sha256: str | None = None,
     candidate_paths: Mapping[str, str] | None = None,
+    candidate_sha256s: Mapping[str, str] | None = None,
 ) -> Trace:
-    """The trace with the names and hashes of files; ``candidate_paths`` maps candidate ids to relative paths."""
-    paths = candidate_paths or {}
+    """The trace with the names and hashes of files; ``candidate_paths`` and ``candidate_sha256s`` map candidate ids to
+    relative paths, and to the hashes of the files there."""
+    paths, hashes = candidate_paths or {}, candidate_sha256s or {}
     return replace(
         trace,
         input=FileRecord(input_path, input_sha256),
         output=FileRecord(output_path, output_sha256),
-        candidates=tuple(replace(made, path=paths.get(made.id, made.path)) for made in trace.candidates),
+        candidates=tuple(
+            replace(made, path=paths.get(made.id, made.path), file_sha256=hashes.get(made.id, made.file_sha256))
+            for made in trace.candidates
+        ),
     )
 
 
@@ -212,6 +223,7 @@ def _critic(critic: CriticRecord) -> Document:
         "score_range": ends,
         "lower_better": critic.lower_better,
         "capabilities": list(critic.capabilities),
+        "evidence": critic.evidence,
         "provenances": {name: [asdict(origin) for origin in found] for name, found in critic.provenances.items()},
     }
 
@@ -269,6 +281,7 @@ def _try(attempt: TryRecord) -> Document:
         "severity_after": judged.severity_after,
         "probability": judged.probability,
         "comparison": _comparison(judged.comparison),
+        "evidence": judged.evidence,
         "fidelity": None if judged.fidelity is None else asdict(judged.fidelity),
     }
 

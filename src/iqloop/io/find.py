@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,21 +41,73 @@ class FoundImages:
         return len(self.images)
 
 
-def find_images(paths: Iterable[str | Path], recursive: bool = True) -> FoundImages:
+def find_images(
+    paths: Iterable[str | Path],
+    recursive: bool = True,
+    *,
+    include: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    skip: str | Path | None = None,
+) -> FoundImages:
     """The images that ``paths`` name: files as they are, folders searched for the suffixes in ``READABLE``.
 
     A named file is always returned, even if missing or not an image, so that reading it reports the error and the
     others go on. In folders, hidden files and folders (``.name``, ``._name``) are skipped, and a folder reached twice
     through links is searched once. Names sort naturally: ``2.png`` before ``10.png``.
-    Raises UsageError for a folder without images or one that cannot be listed.
+
+    Args:
+        paths: files and folders.
+        recursive: search folders below folders too.
+        include: globs (`matches`), of which one must match a found file's path below the folder that was named.
+        ignore: globs of which none may match; they win over ``include``. A named file is taken whatever they say.
+        skip: a folder that is not searched where it lies below a named one: where outputs go.
+
+    Raises:
+        UsageError: a folder has no images, or none that the globs leave, or cannot be listed; a glob is empty.
     """
+    if not all(glob.strip("/") for glob in (*include, *ignore)):
+        raise UsageError("a glob is empty: expected one such as **/*.jpg")
+
+    def taken(image: FoundImage) -> bool:
+        name = image.relative.as_posix()
+        if any(matches(name, glob) for glob in ignore):
+            return False
+        return not include or any(matches(name, glob) for glob in include)
+
+    avoided = None if skip is None else os.path.realpath(skip)
     found: dict[str, FoundImage] = {}
     for named in paths:
         path = Path(named)
-        inside = _search(path, recursive) if path.is_dir() else [FoundImage(path, path.parent)]
+        inside = [FoundImage(path, path.parent)]
+        if path.is_dir():
+            everything = _search(path, recursive, avoided)
+            inside = [image for image in everything if taken(image)]
+            if not inside:
+                raise UsageError(f"{path}: has {len(everything)} images, and the globs leave none: loosen them")
         for image in inside:
             found.setdefault(os.path.abspath(image.path), image)
     return FoundImages(tuple(found.values()))
+
+
+def matches(path: str, glob: str) -> bool:
+    """Whether a glob stands for a whole path, both with ``/``; capitals do not matter.
+
+    ``*``, ``?``, ``[ab]`` and ``[!ab]`` stay within one part of the path; ``**`` as a whole part stands for any number
+    of parts.
+
+    >>> matches("2024/may/IMG_1.JPG", "**/*.jpg"), matches("2024/a.jpg", "*.jpg")
+    (True, False)
+    """
+    return _match(path.casefold().split("/"), glob.casefold().strip("/").split("/"))
+
+
+def _match(parts: Sequence[str], globs: Sequence[str]) -> bool:
+    if not globs:
+        return not parts
+    first, *rest = globs
+    if first == "**":
+        return any(_match(parts[place:], rest) for place in range(len(parts))) or (not rest and bool(parts))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], first) and _match(parts[1:], rest)
 
 
 def output_path(source: str | Path, root: Path | None, out: str | Path | None, suffix: str = ".restored") -> Path:
@@ -76,8 +129,10 @@ def output_path(source: str | Path, root: Path | None, out: str | Path | None, s
     return out / relative.with_name(f"{relative.stem}{extension}")
 
 
-def _search(folder: Path, recursive: bool) -> list[FoundImage]:
-    files = sorted(_walk(folder, recursive, set()), key=lambda path: _natural(path.relative_to(folder)))
+def _search(folder: Path, recursive: bool, avoided: str | None) -> list[FoundImage]:
+    # The folder that was named is searched even if it is the one to avoid: outputs may replace inputs.
+    seen = set() if avoided is None or avoided == os.path.realpath(folder) else {avoided}
+    files = sorted(_walk(folder, recursive, seen), key=lambda path: _natural(path.relative_to(folder)))
     if not files:
         where = "in it or below it" if recursive else "in it"
         raise UsageError(f"{folder}: expected images ({' '.join(READABLE)}) {where}, found none")

@@ -11,7 +11,7 @@ import click
 
 from iqloop.recipes import failures, inputs, options, outputs
 from iqloop.recipes.console import Console
-from iqloop.recipes.inputs import Input
+from iqloop.recipes.inputs import Filter, Input
 from iqloop.recipes.outputs import Target
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def apply_fields(done: Applied) -> dict[str, Any]:
 @click.argument("tool_name", metavar="TOOL")
 @options.inputs()
 @options.writes("restored")
+@options.filtered
 @options.on_device
 @options.tiles
 @options.seeded
@@ -73,6 +74,7 @@ def command(
     inputs: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
+    chosen: Filter,
     device: str | None,
     tile: int | str | None,
     seed: int,
@@ -90,7 +92,7 @@ def command(
     from iqloop.recipes.loading import is_model_file, load_registry
     from iqloop.recipes.outputs import place
 
-    sources = gather(inputs, stream=True)
+    sources = gather(inputs, stream=True, chosen=chosen, out=out)
     targets = place(sources, out, "restored")
     if console.json and targets[0].path is None:
         raise click.UsageError("--json and -o - both want standard output: write the image to a file")

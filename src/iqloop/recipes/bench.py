@@ -1,4 +1,4 @@
-"""``iqloop bench``: what the tools gain and how fast things are, on this machine."""
+"""``iqloop bench``: what the tools and the loop gain and how fast things are, on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from iqloop.recipes import failures, options
+from iqloop.recipes import evaluate_run, failures, options
 from iqloop.recipes.console import Console
 
 TREATMENTS = ("noise", "blur", "compression", "darken", "low-resolution")
@@ -110,6 +110,74 @@ def tools(
         console.line(line)
     bench_tools.write(rows, page, out, plot)
     return failures.DONE
+
+
+@command.command("restore")
+@click.argument("photos", required=False, type=click.Path(path_type=Path), metavar="[FOLDER]")
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Real pairs instead: FOLDER/noisy and FOLDER/clean, images of equal names and sizes.",
+)
+@click.option(
+    "--mixtures", type=click.Path(path_type=Path), metavar="FILE.json", help="Mixtures.  [default: the package's]"
+)
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Only these mixtures or groups of them; commas, or repeat it."
+)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="The first N photographs only.")
+@click.option(
+    "--side",
+    default="512",
+    show_default=True,
+    metavar="PIXELS|whole",
+    callback=_side,
+    help="Side of the middle that is taken of each.",
+)
+@click.option("--search", default="greedy", show_default=True, metavar="NAME", help="As of `iqloop restore`.")
+@click.option("--judge", is_flag=True, help="Ask the judge about every net's output too; costs questions.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: as many as cores]")
+@evaluate_run.kept
+@options.tiles
+@options.model_files
+@options.budgeted
+@options.ask_critic(batched=False)
+@options.talk
+def restore(
+    only: tuple[str, ...],
+    search: str,
+    threads: int | None,
+    out: Path | None,
+    resume: bool,
+    tile: int | str | None,
+    files: tuple[str, ...],
+    choice: options.CriticChoice,
+    console: Console,
+    **asked: Any,
+) -> int:
+    """What the loop gains on mixed damage, beside doing nothing, fixed orders and the best in hindsight.
+
+    FOLDER holds clean photographs (default: scikit-image's). Each is damaged by every mixture, from a seed that follows
+    from its name, the mixture's and --seed, and restored by the loop, by all nets of the package in a fixed and in a
+    random order, by the best one of them and by their best sequence. The mixtures are those of AgenticIR that can be
+    made here, every degradation alone, two and three at once, and none.
+
+    With -o: a line of JSON for each photograph and mixture as it is done, summary.json, restore.md and two plots.
+    """
+    from iqloop.recipes import bench_restore_run
+
+    return bench_restore_run.command(
+        {**asked, "only": options.words(only), "seed": choice.seed},
+        search=search,
+        threads=threads,
+        out=out,
+        resume=resume,
+        tile=tile,
+        files=files,
+        choice=choice,
+        console=console,
+    )
 
 
 @command.command("critic")

@@ -17,6 +17,7 @@ from iqloop.recipes.lazy_group import LazyGroup
 
 COMMANDS: dict[str, str] = {
     "restore": "Restore photographs, keeping only what the critic finds better.",
+    "report": "Draw a restoration as one HTML page, from its trace.",
     "apply": "Run one restoration tool on images.",
     "score": "Score images with a critic.",
     "perceive": "Name what is wrong with images, and how much.",
@@ -30,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train critics and restorers.",
     "evaluate": "Measure how well a critic sees.",
     "bench": "Measure speed and gain on this machine.",
+    "cache": "Show or empty what is kept on disk for later runs.",
     "doctor": "Show what is installed: packages, devices, critics, caches.",
 }
 """Each command and its help line. Its module is ``iqloop.recipes.NAME``, and its click command there ``command``."""

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -46,6 +46,16 @@ def complain(text: str) -> None:
     """One line on standard error."""
     put(sys.stderr, one_line(text))
     sys.stderr.flush()
+
+
+def reason_for(path: str, error: BaseException | str) -> str:
+    """Why an input failed, without its name."""
+    from iqloop.errors import ImageError
+    from iqloop.recipes.failures import reason_of
+
+    if isinstance(error, ImageError) and (error.path is None or error.path == path):
+        return error.reason
+    return reason_of(error) if isinstance(error, BaseException) else error
 
 
 def plain(value: Any) -> Any:
@@ -103,15 +113,9 @@ class Console:
 
     def fail(self, path: str, error: BaseException | str, **fields: Any) -> None:
         """Name a failed input: one line on standard error, and ``{"path", "error"}`` with ``--json``."""
-        from iqloop.errors import ImageError
-        from iqloop.recipes.failures import reason_of
-
         if self.verbose and isinstance(error, BaseException):
             traceback.print_exception(error, file=sys.stderr)
-        if isinstance(error, ImageError) and (error.path is None or error.path == path):
-            reason = error.reason
-        else:
-            reason = reason_of(error) if isinstance(error, BaseException) else error
+        reason = reason_for(path, error)
         self.failed.append(path)
         self._beside(sys.stderr, f"{path}: {reason}")
         self.fields({"path": path, **fields, "error": one_line(reason)})
@@ -140,22 +144,45 @@ class Console:
             sys.stdout.flush()
 
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Progress]:
-        """A bar on a terminal, for more than one input; silent otherwise."""
+    def progress(self, total: int, what: str, tail: Any = None) -> Iterator[Progress]:
+        """A bar on a terminal, for more than one input; silent otherwise. ``tail`` is drawn behind it instead of the
+        time that the number of inputs left suggests, and asked for its text (``__rich__``) at every refresh."""
         if not self.draws or total < 2:
             yield Progress(None, None)
             return
         from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, RenderableColumn
         from rich.progress import Progress as Bar
 
+        columns: tuple[Any, ...] = ()
+        if tail is not None:
+            columns = ("{task.description}", BarColumn(12), MofNCompleteColumn(), RenderableColumn(tail))
         # Without rich's redirection, which would send results for a pipe to the terminal behind standard error.
         drawing = RichConsole(stderr=True)
-        with Bar(console=drawing, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        with Bar(*columns, console=drawing, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
             self._live = drawing
             try:
                 yield Progress(bar, bar.add_task(what, total=total))
             finally:
                 self._live = None
+
+    def facts(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Names and values on standard error: a table on a terminal, else a line each. Nothing with ``--quiet``."""
+        if self.quiet:
+            return
+        if not sys.stderr.isatty():
+            for name, value in rows:
+                complain(f"{name}: {value}")
+            return
+        from rich import box
+        from rich.console import Console as RichConsole
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE, show_header=False)
+        for name, value in rows:
+            table.add_row(Text(name), Text(one_line(value)))
+        RichConsole(stderr=True).print(table)
 
     def _beside(self, stream: TextIO, text: str) -> None:
         """One line to a stream, above the bar if both are on the terminal."""

@@ -20,7 +20,7 @@ from iqloop.recipes.waiting import sleep_soon
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from iqloop.agents import Event, Outcome
+    from iqloop.agents import Event, Restoration
 
 DEGRADATIONS = (("brightness_darken_gamma_RGB", 1.0), ("noise_gaussian_RGB", 3.0))
 """What is done to the photograph, in a camera's order."""
@@ -31,7 +31,7 @@ SEED = 7
 class Demo:
     """What came of the demonstration."""
 
-    outcome: Outcome
+    outcome: Restoration
     psnr_before: float
     """Of the degraded photograph against the original, in dB."""
     psnr_after: float

@@ -23,13 +23,15 @@ FIELDS: dict[str, tuple[str, ...]] = {
         *("input", "output", "steps", "stop_reason", "score_before", "score_after"),
         *("calls", "critic_calls", "seconds"),
     ),
+    "report": ("input", "output"),
 }
 """The fields of a line of ``--json``, by command; tested against what the commands print."""
 
 _MEANING = """## Exit codes
 
-0 done; 1 some files failed, each named on standard error; 2 wrong usage or a missing prerequisite, with what mends it;
-3 no file improved (`restore`: each output is a byte copy of its input); 130 interrupted.
+0 done; 1 some files failed, each named on standard error, or were not begun in time; 2 wrong usage or a missing
+prerequisite, with what mends it; 3 no file improved (`restore`: each output is a byte copy of its input); 130
+interrupted.
 
 ## Lines of `--json`
 

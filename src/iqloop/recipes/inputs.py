@@ -49,8 +49,21 @@ class Input:
         return sys.stdin.buffer.read() if self.path is None else read_bytes(self.path)
 
 
-def gather(named: Sequence[str], stream: bool = False) -> list[Input]:
-    """What ``named`` stands for, each file once; ``stream`` allows ``-``.
+@dataclass(frozen=True)
+class Filter:
+    """Which of the files in folders are meant; a file that was named itself always is."""
+
+    include: tuple[str, ...] = ()
+    """Globs for the path below the named folder (`iqloop.io.find.matches`); none means everything."""
+    ignore: tuple[str, ...] = ()
+    """Globs of files to leave out."""
+
+
+def gather(
+    named: Sequence[str], stream: bool = False, chosen: Filter | None = None, out: Path | None = None
+) -> list[Input]:
+    """What ``named`` stands for, each file once; ``stream`` allows ``-``. ``out`` is a folder for outputs, which is not
+    searched where it lies below a named folder.
 
     Raises `UsageError` for a folder without images, and for ``-`` where it cannot be.
     """
@@ -63,7 +76,8 @@ def gather(named: Sequence[str], stream: bool = False) -> list[Input]:
             raise UsageError("standard input (-) holds one image and cannot be mixed with files")
         return [Input(STREAM, None, Path("stdin"), None)]
     folders = [Path(name) for name in named if Path(name).is_dir()]
-    found = find_images(named)
+    chosen = chosen or Filter()
+    found = find_images(named, include=chosen.include, ignore=chosen.ignore, skip=out)
     return [
         Input(str(image.path), image.path, image.relative, image.root if image.root in folders else None)
         for image in found

@@ -12,6 +12,7 @@ import click
 
 from iqloop.agents.budget import Budget
 from iqloop.recipes.console import Console, State
+from iqloop.recipes.inputs import Filter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -159,6 +160,28 @@ def metadata(command: Command) -> Command:
     )
 
 
+def stamped(command: Command) -> Command:
+    """``--stamp/--no-stamp``, handed over as ``stamp``."""
+    text = "Write the program, its version and the tools into the EXIF Software tag."
+    return click.option("--stamp/--no-stamp", "stamp", default=False, show_default=True, help=text)(command)
+
+
+def cached(command: Command) -> Command:
+    """``--cache/--no-cache``, handed over as ``cache``: the folder, or None for no disk."""
+
+    @functools.wraps(command)
+    def with_folder(cache: bool, **options: Any) -> Any:
+        from iqloop.agents.cache_folder import cache_folder
+
+        return command(cache=cache_folder() if cache else None, **options)
+
+    wrapped: Any = with_folder
+    text = "Take tool outputs and answers of earlier runs from disk, and keep those of this one; the result is the "
+    text += "same. See  iqloop cache."
+    option = click.option("--cache/--no-cache", "cache", default=True, show_default=True, help=text)
+    return option(wrapped)  # type: ignore[no-any-return]
+
+
 def model_files(command: Command) -> Command:
     """``--tool NAME=PATH``, repeatable, handed over as ``files``."""
     text = "Add a model file (.safetensors, .pth) or a diffusers folder as a tool; say what it treats by "
@@ -203,6 +226,43 @@ def budgeted(command: Command) -> Command:
         "--time-limit", type=click.FloatRange(0), help="Seconds per image; a call under way is not interrupted."
     )
     return limit(wrapped)  # type: ignore[no-any-return]
+
+
+def filtered(command: Command) -> Command:
+    """``--include --ignore``, handed over as ``chosen``."""
+
+    @functools.wraps(command)
+    def with_filter(include: tuple[str, ...], ignore: tuple[str, ...], **options: Any) -> Any:
+        return command(chosen=Filter(include, ignore), **options)
+
+    wrapped: Any = with_filter
+    rule = "Matched against the path below the folder; ** is any number of folders, capitals do not matter; repeatable."
+    for flag, text in (
+        ("--ignore", "Leave out these files in folders, included or not."),
+        ("--include", "Of folders take only these files."),
+    ):
+        wrapped = click.option(flag, multiple=True, metavar="GLOB", help=f"{text} {rule}")(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def parallel(command: Command) -> Command:
+    """``--workers --threads``, handed over as numbers; None is for the command to choose."""
+
+    def read(ctx: click.Context, option: click.Parameter, value: str) -> int | None:
+        if value == "auto":
+            return None
+        if not value.isdecimal() or int(value) < 1:
+            raise click.BadParameter(f"expected auto or a number from 1, got {value!r}.")
+        return int(value)
+
+    many = "Processes that restore side by side; the result is the same. auto: as many as cores, files and free memory "
+    many += "allow, one on a GPU."
+    each = "CPU threads of each process; another number may change the last bits.  [default: 1 for several files on a "
+    each += "CPU, else all cores]"
+    threads = click.option("--threads", type=click.IntRange(1), help=each)(command)
+    return click.option("--workers", default="auto", show_default=True, metavar="auto|N", callback=read, help=many)(
+        threads
+    )
 
 
 def words(values: tuple[str, ...]) -> tuple[str, ...] | None:

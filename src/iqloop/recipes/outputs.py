@@ -93,11 +93,11 @@ def stream_name(photo: Photo) -> str:
     return next((f"stdout{suffix}" for suffix, name in WRITABLE.items() if name == photo.format), "stdout.png")
 
 
-def encoded(photo: Photo, target: Target, keep_metadata: bool = True) -> bytes:
-    """The bytes of a result. Raises `ImageWriteError`."""
+def encoded(photo: Photo, target: Target, keep_metadata: bool = True, software: str | None = None) -> bytes:
+    """The bytes of a result; ``software`` goes into its EXIF Software tag. Raises `ImageWriteError`."""
     from iqloop.io import encode
 
-    return encode(photo, target.path or stream_name(photo), metadata=keep_metadata)
+    return encode(photo, target.path or stream_name(photo), metadata=keep_metadata, software=software)
 
 
 def send(data: bytes, target: Target, overwrite: bool) -> None:

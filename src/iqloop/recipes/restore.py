@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iqloop.recipes import failures, options
+from iqloop.recipes import options
 from iqloop.recipes.console import Console
+from iqloop.recipes.inputs import Filter
 
 if TYPE_CHECKING:
-    from iqloop.agents import Budget, Event, Toolbox
-    from iqloop.critic.protocol import Critic
-    from iqloop.recipes.restore_file import Job, Manner, Restored
-    from iqloop.recipes.restore_plan import Planned
+    from iqloop.agents import Budget
 
 
 def _list_of(name: str, text: str) -> Callable[[options.Command], options.Command]:
@@ -26,132 +24,129 @@ def _list_of(name: str, text: str) -> Callable[[options.Command], options.Comman
 @click.command("restore")
 @options.inputs()
 @options.writes("restored")
+@options.filtered
 @click.option("--scale", type=click.Choice(["1", "2", "4"]), default="1", show_default=True, help="Size of the output.")
-@_list_of("--plan", "Treat exactly these, in this order: noise, blur, compression, darken.")
-@_list_of("--only", "Treat none but these.")
-@_list_of("--exclude", "Never treat these.")
+@click.option(
+    "--profile",
+    type=click.Choice(["gentle", "balanced", "strong"]),
+    default="balanced",
+    show_default=True,
+    help="From keeping what is there to perceived quality.",
+)
+@_list_of("--plan", "Try exactly these, in this order: noise, blur, compression, darken, or tools by name.")
+@_list_of("--only", "Use none but these degradations and tools.")
+@_list_of("--exclude", "Never use these degradations and tools.")
 @options.model_files
 @options.tiles
 @click.option(
     "--search",
-    type=click.Choice(["greedy", "none"]),
     default="greedy",
     show_default=True,
-    help="greedy keeps the best accepted output of each step; none only looks.",
+    metavar="greedy|beam:K|exhaustive|none",
+    help="Go on from what is accepted, from the K best of a round, or try every order of the planned tools; none only "
+    "looks.",
+)
+@click.option(
+    "--order",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What to mend before what, as  iqloop train order  writes it.",
+)
+@click.option(
+    "--judge",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What this critic's answers are worth, as  iqloop train judge  writes it.  [default: measured for the "
+    "embedded critic; rules for any other]",
 )
 @click.option(
     "--trace", type=click.Path(path_type=Path), help="Write the run as JSON.  [default: OUT/.iqloop/NAME.json]"
 )
-@click.option("--keep-steps", is_flag=True, help="Keep every output that was judged, beside the trace.")
+@click.option("--keep-steps", is_flag=True, help="Keep the input and every output that was judged, beside the trace.")
 @click.option(
-    "--resume", is_flag=True, help="Skip files whose output and trace are there and belong to the same input."
+    "--resume",
+    is_flag=True,
+    help="Go on with an interrupted run: skip files whose output and trace are there, belong to the same input, and "
+    "were asked for with the same settings, budget, seed and critic.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what is wrong and what would be tried; write nothing.")
 @options.metadata
+@options.stamped
+@options.cached
 @options.budgeted
+@click.option(
+    "--total-time-limit",
+    type=click.FloatRange(0),
+    help="Seconds for the whole run: no image is begun after it, and the one under way gets what is left.",
+)
+@options.parallel
 @options.ask_critic(batched=False)
 @options.talk
 def command(
     inputs: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
+    chosen: Filter,
     scale: str,
+    profile: str,
     plan: tuple[str, ...],
     only: tuple[str, ...],
     exclude: tuple[str, ...],
     files: tuple[str, ...],
     tile: int | str | None,
     search: str,
+    order: Path | None,
+    judge: Path | None,
     trace: Path | None,
     keep_steps: bool,
     resume: bool,
     dry_run: bool,
     keep_metadata: bool,
+    stamp: bool,
+    cache: Path | None,
     budget: Budget,
+    total_time_limit: float | None,
+    workers: int | None,
+    threads: int | None,
     choice: options.CriticChoice,
     console: Console,
 ) -> int:
     """Restore photographs, keeping only what the critic finds better.
 
     A photograph that nothing improves is copied byte for byte. FILE_OR_FOLDER may be - for one image on standard input
-    (with -o - or -o FILE). Exit codes: 0 done, 1 some files failed, 2 wrong usage or a missing prerequisite, 3 no file
-    improved.
+    (with -o - or -o FILE). Folders are searched below, and -o FOLDER mirrors them; OUT/.iqloop/summary.jsonl then has
+    a line for every image. Whatever interrupts a run with -o FOLDER, --resume finishes it. Exit codes: 0 done, 1 some
+    files failed or were not begun in time, 2 wrong usage or a missing prerequisite, 3 no file improved.
     """
-    from iqloop.agents import RestoreSettings
+    from iqloop.agents import load_stages
+    from iqloop.agents.evidence import load_evidence
+    from iqloop.agents.settings import PROFILES
     from iqloop.recipes.inputs import gather
-    from iqloop.recipes.loading import load_critic, load_registry
+    from iqloop.recipes.machine import on_gpu
     from iqloop.recipes.outputs import place
-    from iqloop.recipes.restore_file import Manner, make_jobs, needs_work
+    from iqloop.recipes.restore_jobs import Manner, make_jobs
+    from iqloop.recipes.restore_run import Run, look
+    from iqloop.recipes.restore_site import Deadline, Setup
 
-    sources = gather(inputs, stream=True)
+    deadline = Deadline(total_time_limit)
+    sources = gather(inputs, stream=True, chosen=chosen, out=out)
     targets = place(sources, out, "restored")
     if targets[0].path is None:
         if console.json and not dry_run:
             raise click.UsageError("--json and -o - both want standard output: write the image to a file")
         console.stdout_taken = True
-    settings = RestoreSettings(
-        search=search,  # type: ignore[arg-type]  # click.Choice
-        plan=options.words(plan),  # type: ignore[arg-type]  # checked by the settings
-        only=options.words(only),  # type: ignore[arg-type]
-        exclude=options.words(exclude) or (),  # type: ignore[arg-type]
+    settings = replace(
+        PROFILES[profile],
+        search=search,
+        plan=options.words(plan),
+        only=options.words(only),
+        exclude=options.words(exclude) or (),
+        order=None if order is None else load_stages(order),
     )
+    evidence = None if judge is None else load_evidence(judge)
     jobs = make_jobs(sources, targets, trace, keep_steps)
     if resume and any(job.trace is None for job in jobs):
         raise click.UsageError("--resume needs traces: write to a folder with -o FOLDER, or give --trace FILE")
-    manner = Manner(settings, budget, int(scale), choice.seed, keep_metadata, overwrite, resume)
-    tools = load_registry(files, choice.device, console.notice, tile)
-    # A critic takes seconds to load: not for a folder that is done, or whose outputs may not be written.
-    critic = load_critic(choice) if any(needs_work(job, manner) for job in jobs) else None
-    run = _DryRun(critic, tools, manner, console) if dry_run else _Run(critic, tools, manner, console)
-    with console.progress(len(jobs), "perceiving" if dry_run else "restoring") as progress:
-        for job in jobs:
-            try:
-                run.one(job, alone=len(jobs) == 1)
-            except BrokenPipeError:
-                raise
-            except Exception as error:
-                console.fail(job.source.shown, error)
-            progress.advance()
-    if console.failed:
-        return failures.SOME_FAILED
-    return failures.DONE if run.useful else failures.NOT_IMPROVED
-
-
-class _Run:
-    """Restores one file after the other and reports each."""
-
-    def __init__(self, critic: Critic | None, tools: Toolbox, manner: Manner, console: Console) -> None:
-        self.critic, self.tools, self.manner, self.console = critic, tools, manner, console
-        self.useful = False
-        """Some output is more than a copy of its input."""
-
-    def one(self, job: Job, alone: bool) -> None:
-        """Restore one file. Raises whatever went wrong with it."""
-        from iqloop.recipes import restore_report
-        from iqloop.recipes.restore_file import restore_fields, restore_file
-
-        done: Restored = restore_file(job, self.manner, self.critic, self.tools, self._listen)
-        self.useful = self.useful or done.improved or self.manner.scale > 1
-        self.console.fields(restore_fields(done))
-        if not self.console.quiet:
-            for line in restore_report.lines(done) if alone else [restore_report.summary(done)]:
-                self.console.line(line)
-
-    def _listen(self, event: Event) -> None:
-        self.console.detail(event.message)
-
-
-class _DryRun(_Run):
-    """Says what a run would begin with."""
-
-    def one(self, job: Job, alone: bool) -> None:
-        """Perceive and plan one file."""
-        from iqloop.recipes import restore_report
-        from iqloop.recipes.restore_plan import plan_fields, plan_file
-
-        looking = replace(self.manner, settings=replace(self.manner.settings, search="none"))
-        planned: Planned = plan_file(job, looking, self.critic, self.tools, self._listen)
-        self.useful = True
-        self.console.fields(plan_fields(planned))
-        for line in restore_report.plan_lines(planned):
-            self.console.line(line)
+    manner = Manner(settings, budget, int(scale), choice.seed, keep_metadata, overwrite, resume, stamp, evidence)
+    if threads is None and len(jobs) > 1 and not on_gpu(choice.device):
+        threads = 1
+    setup = Setup(manner, choice, files, tile, threads, cache, console.verbose, console.quiet)
+    return look(jobs, setup, console) if dry_run else Run(jobs, setup, workers, deadline, console).all()

@@ -1,54 +1,29 @@
-"""Restoring one file: where it and its trace go, what is kept, and how an interrupted folder goes on."""
+"""Restoring one file: what is written, and what is told of it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iqloop.errors import ImageWriteError, UsageError
+from iqloop import __version__
 from iqloop.recipes import outputs
+from iqloop.recipes.console import one_line
 from iqloop.recipes.inputs import Input, refuse_animation
-from iqloop.recipes.outputs import Target
+from iqloop.recipes.restore_jobs import Job, Manner, check
+from iqloop.recipes.stamp import stamp
 
 if TYPE_CHECKING:
-    from iqloop.agents import Budget, Event, Outcome, RestoreSettings, Toolbox, Trace
+    from torch import Tensor
+
+    from iqloop.agents import Cache, Event, Toolbox, Trace
     from iqloop.critic.protocol import Critic
     from iqloop.io import Photo
-
-TRACES = ".iqloop"
-"""Folder of traces inside an output folder; hidden, so that it is not searched for images."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photograph and every place that its run writes to."""
-
-    source: Input
-    target: Target
-    trace: Path | None
-    """None writes no trace."""
-    steps: Path | None
-    """Folder for the outputs that were judged; None keeps none."""
-
-
-@dataclass(frozen=True)
-class Manner:
-    """What all files of a run have in common."""
-
-    settings: RestoreSettings
-    budget: Budget
-    scale: int = 1
-    seed: int = 0
-    keep_metadata: bool = True
-    overwrite: bool = False
-    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +31,8 @@ class Restored:
     """What came of one file."""
 
     input: str
-    output: str
+    output: str | None
+    """None for a file that was not begun, because the time of the whole run was over."""
     steps: tuple[str, ...]
     stop_reason: str
     score_before: float | None
@@ -67,52 +43,56 @@ class Restored:
     improved: bool
     lower_better: bool = False
     trace: Trace | None = None
-    """None for a file that was done in an earlier run."""
+    """None for a file that was done in an earlier run or by another process, and for one that was not begun."""
+    earlier: bool = False
+    """Done in an earlier run."""
 
 
-def make_jobs(sources: Sequence[Input], targets: Sequence[Target], trace: Path | None, keep_steps: bool) -> list[Job]:
-    """Where everything goes. Raises `UsageError` for options that do not fit the inputs."""
-    if trace is not None and (len(sources) > 1 or sources[0].root is not None):
-        raise UsageError("--trace names one file but there may be many inputs: with -o FOLDER each gets its own trace")
-    if keep_steps and targets[0].path is None:
-        raise UsageError("--keep-steps needs a place for the steps: write to a file or a folder with -o")
-    shared = Counter(_trace_path(target, ".json") for target in targets)
-    jobs = []
-    for source, target in zip(sources, targets, strict=True):
-        own = _trace_path(target, ".json")
-        if own is not None and shared[own] > 1 and target.path is not None:
-            # a.png and a.jpg in one folder: NAME.json would be both.
-            own = own.with_name(f"{target.path.name}.json")
-        steps = None
-        if keep_steps and target.path is not None:
-            steps = target.path.with_suffix(".steps") if own is None else own.with_suffix(".steps")
-        jobs.append(Job(source, target, trace or own, steps))
-    return jobs
+@dataclass(frozen=True)
+class Failure:
+    """A file that failed."""
 
-
-def _trace_path(target: Target, suffix: str) -> Path | None:
-    if target.folder is None or target.path is None:
-        return None
-    relative = target.path.relative_to(target.folder)
-    return target.folder / TRACES / relative.with_suffix(suffix)
+    path: str
+    reason: str
+    details: str = ""
+    """The traceback, for whoever asks."""
 
 
 def restore_file(
-    job: Job, manner: Manner, critic: Critic | None, tools: Toolbox, on_event: Callable[[Event], None] | None = None
+    job: Job,
+    manner: Manner,
+    critic: Critic,
+    tools: Toolbox,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    cache: Cache | None = None,
+    left: float | None = None,
+    ours: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Restored:
     """Run the loop on one file and write the result; a file that nothing improved is copied byte for byte.
 
-    ``critic`` may be None for a file that `needs_work` says needs none.
-    Raises `iqloop.errors.IqloopError`, before any work where that is possible.
+    Args:
+        job: the file, and where its results go.
+        manner: what all files of the run have in common.
+        critic: who judges.
+        tools: what may be tried.
+        on_event: is told what happens.
+        cache: where outputs and answers of earlier runs are found; None remembers only this one.
+        left: seconds that the whole run has left; a file that they cut short ends with ``total-time-limit``.
+        ours: the output that is there is an earlier run's and is to be replaced, with ``overwrite`` or without.
+        clock: a monotonic clock in seconds.
+
+    Raises:
+        IqloopError: before any work where that is possible.
     """
     from iqloop.agents import restore
 
-    if manner.resume and (done := finished(job, manner)) is not None:
-        return done
+    manner = replace(manner, overwrite=manner.overwrite or ours)
     check(job, manner)
     raw, photo = _read(job.source)
-    assert critic is not None, "a file that can be read needs work"
     keeper = _Keeper(job, photo, on_event)
+    limits = [limit for limit in (manner.budget.time_limit, left) if limit is not None]
     outcome = restore(
         photo.pixels,
         critic,
@@ -120,86 +100,50 @@ def restore_file(
         settings=manner.settings,
         scale=manner.scale,
         seed=manner.seed,
-        budget=manner.budget,
+        budget=replace(manner.budget, time_limit=min(limits, default=None)),
         on_event=keeper,
+        cache=cache,
+        evidence=manner.evidence,
+        clock=clock,
     )
-    _deliver(job, manner, raw, photo, outcome, keeper.paths)
-    return told(job, outcome, critic.lower_better)
+    # The trace says what was asked for: what the run had left by chance would make equal runs differ.
+    trace = replace(outcome.trace, budget=manner.budget)
+    if trace.stop_reason == "time-limit" and left is not None and left == min(limits):
+        trace = replace(trace, stop_reason="total-time-limit")
+    if ours and job.target.path is not None and not _in_place(job):
+        # A new trace beside the old output, if this is interrupted between the two, would make that a stranger's.
+        job.target.path.unlink(missing_ok=True)
+    _deliver(job, manner, raw, photo, outcome.image, trace, keeper)
+    return told(job, trace, critic.lower_better)
 
 
-def told(job: Job, outcome: Outcome, lower_better: bool) -> Restored:
+def told(job: Job, trace: Trace, lower_better: bool) -> Restored:
     """What came of a run, as it is reported."""
     return Restored(
         input=job.source.shown,
         output=job.target.shown,
-        steps=outcome.steps,
-        stop_reason=outcome.stop_reason,
-        score_before=outcome.score_before,
-        score_after=outcome.score_after,
-        calls=outcome.tool_calls,
-        critic_calls=outcome.critic_calls,
-        seconds=outcome.seconds,
-        improved=outcome.improved,
+        steps=trace.accepted_tools,
+        stop_reason=trace.stop_reason,
+        score_before=trace.score_before,
+        score_after=trace.score_after,
+        calls=trace.spent.tool_calls,
+        critic_calls=trace.spent.critic_calls,
+        seconds=trace.spent.seconds,
+        improved=trace.improved,
         lower_better=lower_better,
-        trace=outcome.trace,
+        trace=trace,
     )
 
 
-def check(job: Job, manner: Manner) -> None:
-    """Raise `ImageWriteError` for a place that cannot be written or must not be overwritten."""
-    job.target.check(manner.overwrite)
-    if job.trace is not None and TRACES not in job.trace.parts:
-        Target(job.trace, None).check(manner.overwrite or manner.resume)
-    if job.steps is not None and TRACES not in job.steps.parts and not manner.overwrite and job.steps.exists():
-        raise ImageWriteError(job.steps, "exists already: remove it, or overwrite with --overwrite")
+def not_begun(job: Job) -> Restored:
+    """What is reported of a file for which the run had no time left."""
+    return Restored(job.source.shown, None, (), "total-time-limit", None, None, 0, 0, 0.0, False)
 
 
-def needs_work(job: Job, manner: Manner) -> bool:
-    """False for a file that is done already, or that can be refused without looking at it."""
-    if manner.resume and finished(job, manner) is not None:
-        return False
-    try:
-        check(job, manner)
-    except ImageWriteError:
-        return False
-    return job.source.path is None or job.source.path.exists()
-
-
-def finished(job: Job, manner: Manner) -> Restored | None:
-    """What an earlier run wrote for this very input at this scale, or None when there is something to do."""
-    if job.trace is None or job.target.path is None or job.source.path is None:
-        return None
-    try:
-        document = json.loads(job.trace.read_bytes())
-        if document["output"]["sha256"] != _sha256(job.target.path.read_bytes()):
-            return None
-        # Restored in place: the input of the earlier run is gone, and its output must not be restored again.
-        in_place = job.target.path.samefile(job.source.path)
-        if not in_place and document["input"]["sha256"] != _sha256(job.source.path.read_bytes()):
-            return None
-        if document["scale"] != manner.scale:
-            return None
-        spent = document["spent"]
-        return Restored(
-            input=job.source.shown,
-            output=job.target.shown,
-            steps=tuple(document["accepted_tools"]),
-            stop_reason=document["stop_reason"],
-            score_before=document["score_before"],
-            score_after=document["score_after"],
-            calls=spent["tool_calls"],
-            critic_calls=spent["critic_calls"],
-            seconds=spent["seconds"],
-            improved=document["improved"],
-            lower_better=document["critic"]["lower_better"],
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        # No output, no trace, or a trace that is not one: the file has to be done.
-        return None
-
-
-def restore_fields(done: Restored) -> dict[str, Any]:
+def restore_fields(done: Restored | Failure) -> dict[str, Any]:
     """The line of ``--json``."""
+    if isinstance(done, Failure):
+        return {"path": done.path, "error": one_line(done.reason)}
     return {
         "input": done.input,
         "output": done.output,
@@ -223,18 +167,21 @@ def _read(source: Input) -> tuple[bytes | None, Photo]:
     return raw, photo
 
 
-def _deliver(job: Job, manner: Manner, raw: bytes | None, photo: Photo, outcome: Outcome, kept: dict[str, str]) -> None:
+def _deliver(
+    job: Job, manner: Manner, raw: bytes | None, photo: Photo, image: Tensor, trace: Trace, keeper: _Keeper
+) -> None:
     """Write trace and output. The trace comes first: an output without one could not be resumed."""
     from iqloop.io.files import read_bytes
 
-    changed = outcome.improved or manner.scale > 1
+    changed = trace.improved or manner.scale > 1
     copy = not changed and manner.keep_metadata and _same_format(job, photo)
     if copy:
         data = raw if raw is not None else read_bytes(_path(job.source))
     else:
-        result = photo.with_pixels(outcome.image) if changed else photo
-        data = outputs.encoded(result, job.target, manner.keep_metadata)
-    _write_trace(job, outcome.trace, photo, _sha256(data), kept)
+        result = photo.with_pixels(image) if changed else photo
+        software = stamp(trace.accepted_tools, __version__) if manner.stamp else None
+        data = outputs.encoded(result, job.target, manner.keep_metadata, software)
+    _write_trace(job, trace, photo, sha256_of(data), keeper)
     try:
         if copy and job.target.path is not None and job.source.path is not None:
             from iqloop.io import copy_bytes
@@ -259,7 +206,7 @@ def _same_format(job: Job, photo: Photo) -> bool:
     return named_alike or WRITABLE.get(suffix) == photo.format
 
 
-def _write_trace(job: Job, trace: Trace, photo: Photo, output_sha256: str, kept: dict[str, str]) -> None:
+def _write_trace(job: Job, trace: Trace, photo: Photo, output_sha256: str, keeper: _Keeper) -> None:
     if job.trace is None:
         return
     from iqloop.agents import to_json, with_files
@@ -271,29 +218,38 @@ def _write_trace(job: Job, trace: Trace, photo: Photo, output_sha256: str, kept:
         input_sha256=photo.sha256,
         output_path=None if job.target.path is None else _text(_below(job, job.target.path)),
         output_sha256=output_sha256,
-        candidate_paths=kept,
+        candidate_paths=keeper.paths,
+        candidate_sha256s=keeper.sha256s,
     )
     write_bytes_atomic(job.trace, to_json(named).encode(), overwrite=True)
 
 
 class _Keeper:
-    """Passes events on, and saves the outputs that were judged when that was asked for."""
+    """Passes events on, and saves the input and the outputs that were judged when that was asked for."""
 
     def __init__(self, job: Job, photo: Photo, listener: Callable[[Event], None] | None) -> None:
         self.job, self.photo, self.listener = job, photo, listener
         self.paths: dict[str, str] = {}
         """Candidate id to the file's name, relative to the output's folder."""
+        self.sha256s: dict[str, str] = {}
+        """Candidate id to the digest of the file's bytes."""
+        if job.steps is not None:
+            self._keep("c0", photo, job.steps / "c0-input.png")
 
     def __call__(self, event: Event) -> None:
         if self.listener is not None:
             self.listener(event)
-        if self.job.steps is None or event.kind != "judged" or event.candidate is None:
-            return
-        from iqloop.io import write
+        if self.job.steps is not None and event.kind == "judged" and event.candidate is not None:
+            name = f"{event.candidate.id}-{event.tool}.png"
+            self._keep(event.candidate.id, self.photo.with_pixels(event.candidate.image), self.job.steps / name)
 
-        path = self.job.steps / f"{event.candidate.id}-{event.tool}.png"
-        write(self.photo.with_pixels(event.candidate.image), path, overwrite=True)
-        self.paths[event.candidate.id] = _text(_below(self.job, path))
+    def _keep(self, candidate: str, photo: Photo, path: Path) -> None:
+        from iqloop.io import encode, write_bytes_atomic
+
+        data = encode(photo, path)
+        write_bytes_atomic(path, data, overwrite=True)
+        self.paths[candidate] = _text(_below(self.job, path))
+        self.sha256s[candidate] = sha256_of(data)
 
 
 def _below(job: Job, path: Path) -> Path:
@@ -312,5 +268,10 @@ def _text(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "replace")
 
 
-def _sha256(data: bytes) -> str:
+def _in_place(job: Job) -> bool:
+    paths = (job.source.path, job.target.path)
+    return all(path is not None and path.exists() for path in paths) and _path(job.source).samefile(job.target.shown)
+
+
+def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iqloop.recipes.restore_file import Job, Manner, Restored, check, restore_fields, told
+from iqloop.recipes.restore_file import Restored, restore_fields, told
+from iqloop.recipes.restore_jobs import Job, Manner, check
 
 if TYPE_CHECKING:
     from iqloop.agents import Event, Toolbox
@@ -35,23 +36,20 @@ class Planned:
 
 
 def plan_file(
-    job: Job, manner: Manner, critic: Critic | None, tools: Toolbox, on_event: Callable[[Event], None] | None = None
+    job: Job, manner: Manner, critic: Critic, tools: Toolbox, on_event: Callable[[Event], None] | None = None
 ) -> Planned:
     """Perceive one file and plan; ``manner.settings.search`` must be ``"none"``. Writes nothing.
 
     Raises what `iqloop.recipes.restore_file.restore_file` would raise before its work.
     """
     from iqloop.agents import restore
-    from iqloop.agents.diagnosis import describe
-    from iqloop.agents.search import plan_for
-    from iqloop.agents.toolbox import choose_tools
-    from iqloop.critic.verdicts import Unparsed
+    from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, Suspect, describe
+    from iqloop.agents.search import entries_for
     from iqloop.recipes.inputs import refuse_animation
 
     check(job, manner)
     photo = job.source.read()
     refuse_animation(photo, job.source)
-    assert critic is not None, "a file that can be read needs work"
     outcome = restore(
         photo.pixels,
         critic,
@@ -60,24 +58,18 @@ def plan_file(
         seed=manner.seed,
         budget=manner.budget,
         on_event=on_event,
+        evidence=manner.evidence,
     )
-    found = outcome.trace.diagnosis
-    count = manner.settings.tools_per_step
-    steps = [
-        PlannedStep(
-            suspect.treatment,
-            suspect.severity,
-            tuple(entry.info.name for entry in choose_tools(tools, suspect.treatment, suspect.severity, count)),
-        )
-        for suspect in (() if isinstance(found, Unparsed) else plan_for(found, manner.settings))
-    ]
-    if manner.scale > 1 and "low-resolution" not in manner.settings.exclude:
-        from iqloop.agents.diagnosis import UNKNOWN_SEVERITY
-
-        entries = choose_tools(tools, "low-resolution", UNKNOWN_SEVERITY, count, manner.scale)
-        names = tuple(entry.info.name for entry in entries)
-        steps.append(PlannedStep("low-resolution", UNKNOWN_SEVERITY, names))
-    return Planned(told(job, outcome, critic.lower_better), describe(found), tuple(steps))
+    found, settings = outcome.trace.diagnosis, manner.settings
+    steps = [(suspect, entries_for(tools, suspect, settings)) for suspect in outcome.plan]
+    if manner.scale > 1 and "low-resolution" not in settings.exclude:
+        upscaling = Suspect("low-resolution", UNKNOWN_SEVERITY)
+        steps.append((upscaling, entries_for(tools, upscaling, settings, manner.scale)))
+    plan = tuple(
+        PlannedStep(suspect.treatment, suspect.severity, tuple(entry.info.name for entry in entries))
+        for suspect, entries in steps
+    )
+    return Planned(told(job, outcome.trace, critic.lower_better), describe(found), plan)
 
 
 def plan_fields(planned: Planned) -> dict[str, Any]:

@@ -20,8 +20,10 @@ def gain(before: float | None, after: float | None) -> str:
 
 def summary(done: Restored) -> str:
     """One line for one file among many."""
+    if done.output is None:
+        return f"{done.input}: not begun"
     steps = ", ".join(done.steps) or "unchanged"
-    again = "" if done.trace is not None else " (done before)"
+    again = " (done before)" if done.earlier else ""
     scores = gain(done.score_before, done.score_after)
     return f"{done.input} -> {done.output}  {steps}  {scores}  {done.stop_reason}{again}"
 

@@ -8,7 +8,9 @@ from iqloop.recipes.lazy_group import LazyGroup
 
 COMMANDS: dict[str, str] = {
     "critic": "Train a critic by reinforcement (GRPO, RL2R) on labelled images.",
+    "judge": "Measure what a critic's answers are worth to the loop.",
     "mini": "Train qinsight-mini, the embedded critic, from nothing.",
+    "order": "Measure in which order to mend two degradations, from the tools at hand.",
     "restorer": "Train a small net that restores: noise, JPEG, blur, darkness, size.",
 }
 """Each job and its help line. Its module is ``iqloop.recipes.train_NAME``, its click command ``command``."""
