@@ -27,8 +27,7 @@ from iqloop.recipes.bench_restore_figures import ALL, DARK, LIT, agreement, figu
 from iqloop.recipes.bench_restore_judge import Judged
 from iqloop.recipes.bench_restore_page import LEGEND
 from iqloop.restorers import Registry, ToolEntry, ToolInfo
-from iqloop.restorers.full_reference import gmsd, nearness, ssim
-from iqloop.restorers.measure import psnr
+from iqloop.restorers.full_reference import gmsd, nearness, psnr, ssim
 from tests.conftest import Photograph
 
 from .helpers import lines, run

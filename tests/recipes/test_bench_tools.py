@@ -24,7 +24,8 @@ from iqloop.recipes.bench_tools import LEGEND
 from iqloop.recipes.bench_tools_plot import front, quality_plot
 from iqloop.restorers import TREATMENTS, Registry, ToolEntry, ToolInfo
 from iqloop.restorers.degradation import CLEAN, degrade, fits, parse, standard_for
-from iqloop.restorers.measure import PAIRS, Row, markdown, measure, measure_pairs, measure_plan, psnr
+from iqloop.restorers.full_reference import psnr
+from iqloop.restorers.measure import PAIRS, Row, markdown, measure, measure_pairs, measure_plan
 from tests.conftest import Photograph
 
 from .helpers import lines, run

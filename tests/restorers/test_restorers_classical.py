@@ -13,7 +13,8 @@ from iqloop.restorers import CLASSICAL, ClassicalTool, Tool, ToolInfo, classical
 from iqloop.restorers.blur import added_blur
 from iqloop.restorers.compression import jpeg_quality
 from iqloop.restorers.estimate import blur_sigma, noise_level_function, noise_sigma
-from iqloop.restorers.measure import markdown, measure, psnr
+from iqloop.restorers.full_reference import psnr
+from iqloop.restorers.measure import markdown, measure
 
 TOOLS = [pytest.param(classical_tool(info), id=info.name) for info in CLASSICAL]
 

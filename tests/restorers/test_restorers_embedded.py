@@ -17,7 +17,7 @@ from iqloop.distort import standard
 from iqloop.errors import ToolError
 from iqloop.restorers import SpandrelTool, default_registry, restore_photo
 from iqloop.restorers.embedded import FOLDER, embedded, embedded_tool
-from iqloop.restorers.measure import psnr
+from iqloop.restorers.full_reference import psnr
 
 Bytes = NDArray[np.uint8]
 NAMES = [info.name for info in embedded()]

@@ -19,7 +19,7 @@ from iqloop.distort import standard
 from iqloop.distort.image import to_float
 from iqloop.errors import ToolError, UsageError
 from iqloop.restorers import load_tool
-from iqloop.restorers.measure import psnr
+from iqloop.restorers.full_reference import psnr
 from iqloop.restorers.nafnet import ChannelNorm
 from iqloop.restorers.spandrel_tool import read_metadata
 from iqloop.restorers.training import damage

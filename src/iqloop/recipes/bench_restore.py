@@ -26,8 +26,7 @@ from iqloop.recipes.bench_restore_cases import Case, Wanted, cases
 from iqloop.recipes.bench_restore_judge import judge_nets
 from iqloop.recipes.console import Console, plain
 from iqloop.restorers.embedded import embedded
-from iqloop.restorers.full_reference import nearness
-from iqloop.restorers.measure import PERFECT, psnr
+from iqloop.restorers.full_reference import PERFECT, nearness, psnr
 
 if TYPE_CHECKING:
     from iqloop.agents.loop import Restoration

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from iqloop.distort.image import Bytes
 from iqloop.errors import UsageError
-from iqloop.restorers.measure import PERFECT, psnr
 
+PERFECT = 60.0
+"""PSNR in dB that an equal image counts as, and that none exceeds."""
 WINDOW = 11
 """Side of SSIM's window in pixels; smaller images have no SSIM."""
 STABLE = 170.0
@@ -30,7 +31,7 @@ class Nearness:
     """The three figures of one image."""
 
     psnr: float
-    """dB, at most `iqloop.restorers.measure.PERFECT`; higher is nearer."""
+    """dB, at most `PERFECT`; higher is nearer."""
     ssim: float
     """At most 1, which is equal; mean over channels; NaN below `WINDOW` pixels."""
     gmsd: float
@@ -42,6 +43,12 @@ def nearness(image: Bytes, truth: Bytes) -> Nearness:
     if image.shape != truth.shape:
         raise UsageError(f"expected two images of one size, got {image.shape} and {truth.shape}")
     return Nearness(min(psnr(image, truth), PERFECT), ssim(image, truth), gmsd(image, truth))
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB of two uint8 images over all values; inf when they are equal."""
+    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def ssim(image: Bytes, truth: Bytes) -> float:

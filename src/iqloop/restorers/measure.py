@@ -18,15 +18,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from iqloop.distort.image import Bytes
 from iqloop.errors import ToolError, UsageError
 from iqloop.restorers.degradation import Case, Degradation, check, degrade, scale_of
+from iqloop.restorers.full_reference import PERFECT, psnr, ssim
 from iqloop.restorers.tool import Tool
 
-PERFECT = 60.0
-"""PSNR in dB that an equal image counts as, and that none exceeds."""
 PAIRS = "pairs"
 """Degradation of a row that was measured on pairs; its severity is 0."""
 Plan = Sequence[tuple[Degradation, Sequence[Tool]]]
@@ -177,7 +175,7 @@ class _Tally:
         self.pace.append(seconds / (result.shape[0] * result.shape[1]) * 1e6)
         self.before.append(min(psnr(case.baseline, case.truth), PERFECT))
         self.after.append(min(psnr(result, case.truth), PERFECT))
-        self.similarity.append(_ssim(result, case.truth))
+        self.similarity.append(ssim(result, case.truth))
 
     def row(self) -> Row:
         """The means."""
@@ -198,23 +196,6 @@ class _Tally:
             worse=None if clean else sum(gain < 0 for gain in gains) / len(gains),
             photographs=len(gains),
         )
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 images over all values; inf when they are equal."""
-    error = float(np.mean((a.astype(np.float64) - b) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def _ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    from skimage.metrics import structural_similarity
-
-    if min(a.shape[:2]) < 11:
-        return math.nan
-    value = structural_similarity(
-        a, b, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-    )
-    return float(value)
 
 
 def markdown(rows: Sequence[Row]) -> str:

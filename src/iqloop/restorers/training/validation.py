@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from iqloop.restorers.measure import PERFECT, psnr
+from iqloop.restorers.full_reference import PERFECT, psnr
 from iqloop.restorers.training.damage import Bytes
 from iqloop.restorers.training.stream import inner, to_tensor
 from iqloop.restorers.training.tasks import Task
