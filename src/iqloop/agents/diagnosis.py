@@ -28,6 +28,8 @@ class Suspect:
     """Expected severity in [0, 5]; `UNKNOWN_SEVERITY` when it was not measured."""
     tool: str | None = None
     """The one tool to use, when the user named it."""
+    promise: float | None = None
+    """Probability that the tool first in line would improve the picture, where that was measured."""
 
     @property
     def label(self) -> str:
@@ -80,9 +82,12 @@ def diagnose(perceived: Degradation | None, threshold: float) -> tuple[Suspect, 
     return tuple(sorted((s for s in suspects if s.severity >= threshold), key=lambda s: -s.severity))
 
 
-def suspect(perceived: Degradation | None, treatment: Treatment, tool: str | None = None) -> Suspect:
-    """What a user ordered to be treated, with its perceived severity where there is one."""
-    return Suspect(treatment, UNKNOWN_SEVERITY if perceived is None else severity_of(perceived, treatment), tool)
+def suspect(
+    perceived: Degradation | None, treatment: Treatment, tool: str | None = None, promise: float | None = None
+) -> Suspect:
+    """What is to be treated though nobody called it severe, with its perceived severity where there is one."""
+    severity = UNKNOWN_SEVERITY if perceived is None else severity_of(perceived, treatment)
+    return Suspect(treatment, severity, tool, promise)
 
 
 def describe(perceived: Degradation | Unparsed | None) -> str:

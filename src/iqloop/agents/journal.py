@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from iqloop.agents.candidate import Candidate, pixel_hash
+from iqloop.agents.diagnosis import Suspect
 from iqloop.agents.events import Event, EventKind, Listener
 from iqloop.agents.records import CandidateRecord, StepKind, StepRecord, TryRecord
 from iqloop.critic.verdicts import Degradation, Unparsed
@@ -39,19 +40,23 @@ class Journal:
     def close_step(
         self,
         kind: StepKind,
-        treatment: Treatment,
-        severity: float | None,
+        suspect: Suspect,
         start: Candidate,
         perceived: Degradation | Unparsed | None,
         tries: Sequence[TryRecord],
         taken: Candidate | None,
     ) -> None:
         """Record a step with its outcome; ``taken`` is the new current best, if there is one."""
+        treatment = suspect.treatment
+        # Nobody perceives how much a size lacks.
+        severity = None if kind == "upscale" else suspect.severity
         marked = tuple(_mark_taken(attempt, taken) for attempt in tries)
         decision = _decide(kind, treatment, marked, taken)
         number = len(self.steps) + 1
         name = None if taken is None else taken.id
-        self.steps.append(StepRecord(number, kind, treatment, severity, start.id, perceived, marked, name, decision))
+        self.steps.append(
+            StepRecord(number, kind, treatment, severity, suspect.promise, start.id, perceived, marked, name, decision)
+        )
         self.tell("decided", decision, number, treatment, candidate=taken)
 
     def untold(self) -> Iterator[StepRecord]:

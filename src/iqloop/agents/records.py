@@ -62,6 +62,8 @@ class StepRecord:
     treatment: Treatment
     severity: float | None
     """Expected severity in [0, 5] for which tools were chosen; None for upscaling."""
+    promise: float | None
+    """Probability that the tool first in line would help, by measured evidence; None where there is none."""
     started_from: str
     diagnosis: Degradation | Unparsed | None
     """The current best's, as it was when the step was planned."""

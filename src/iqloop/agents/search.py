@@ -77,7 +77,7 @@ def plan_for(
         return ()
     if perceived is not None and promises is not None and settings.judge.use_evidence:
         least = settings.judge.min_promise
-        suspects = tuple(suspect(perceived, one) for one, chance in promises.items() if chance > least)
+        suspects = tuple(suspect(perceived, one, promise=chance) for one, chance in promises.items() if chance > least)
     else:
         suspects = diagnose(perceived, settings.judge.min_severity)
     return make_plan(suspects, stages=settings.order, only=settings.only, exclude=settings.exclude)
@@ -252,15 +252,14 @@ class Search:
             over = error
         if accepted := [output for output in outputs if output.accepted]:
             taken = self._crown(max(accepted, key=lambda output: output.goodness).candidate, against)
-        severity = None if kind == "upscale" else suspect.severity
-        self.journal.close_step(kind, suspect.treatment, severity, start, perceived, tries, taken)
+        self.journal.close_step(kind, suspect, start, perceived, tries, taken)
         if over is not None:
             raise over
         return outputs
 
     def skip(self, suspect: Suspect, start: Candidate, perceived: Degradation | Unparsed | None) -> None:
         """Put on record that no tool treats a suspect; costs nothing."""
-        self.journal.close_step("treat", suspect.treatment, suspect.severity, start, perceived, [], None)
+        self.journal.close_step("treat", suspect, start, perceived, [], None)
 
     def _crown(self, candidate: Candidate, beaten: Candidate) -> Candidate | None:
         """Make a candidate that beat ``beaten`` the current best, unless the best is another one with a score as
@@ -335,7 +334,7 @@ class Search:
                 reason = over.reason
         taken = self.best is not bicubic
         if len(self.journal.steps) == recorded:
-            self.journal.close_step("upscale", "low-resolution", None, start, self.final_diagnosis, [], None)
+            self.journal.close_step("upscale", suspect, start, self.final_diagnosis, [], None)
         yield from self.journal.untold()
         if taken:
             return UPSCALED.get(reason, reason)

@@ -256,6 +256,7 @@ def _step(step: StepRecord) -> Document:
         "kind": step.kind,
         "treatment": step.treatment,
         "severity": step.severity,
+        "promise": step.promise,
         "started_from": step.started_from,
         "diagnosis": _diagnosis(step.diagnosis),
         "tries": [_try(attempt) for attempt in step.tries],

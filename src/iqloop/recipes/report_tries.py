@@ -48,6 +48,8 @@ def _group(
     facts = [f"from {names.get(group.start, group.start)}"]
     if step is not None and (severity := step["severity"].number()) is not None:
         facts.append(f"expected severity {number(severity, 1)} of 5")
+    if step is not None and (promise := step["promise"].number()) is not None:
+        facts.append(f"a tool helps with probability {number(promise)}")
     if step is not None and not group.tries:
         facts.append(step["decision"].text())
     told = f"<p>Seen now: {safe(seen(news))}.</p>{readable(news)}" if news else ""

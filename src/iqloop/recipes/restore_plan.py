@@ -21,6 +21,8 @@ class PlannedStep:
     treatment: str
     severity: float
     """Expected severity in [0, 5]."""
+    promise: float | None
+    """Probability that the first tool would help, where that was measured."""
     tools: tuple[str, ...]
     """In the order in which they would be tried."""
 
@@ -66,7 +68,7 @@ def plan_file(
         upscaling = Suspect("low-resolution", UNKNOWN_SEVERITY)
         steps.append((upscaling, entries_for(tools, upscaling, settings, manner.scale)))
     plan = tuple(
-        PlannedStep(suspect.treatment, suspect.severity, tuple(entry.info.name for entry in entries))
+        PlannedStep(suspect.treatment, suspect.severity, suspect.promise, tuple(entry.info.name for entry in entries))
         for suspect, entries in steps
     )
     return Planned(told(job, outcome.trace, critic.lower_better), describe(found), plan)
@@ -75,6 +77,7 @@ def plan_file(
 def plan_fields(planned: Planned) -> dict[str, Any]:
     """The line of ``--json``: that of a run, with ``diagnosis`` and ``plan``."""
     steps = [
-        {"treatment": step.treatment, "severity": step.severity, "tools": list(step.tools)} for step in planned.plan
+        {"treatment": step.treatment, "severity": step.severity, "promise": step.promise, "tools": list(step.tools)}
+        for step in planned.plan
     ]
     return restore_fields(planned.looked) | {"diagnosis": planned.diagnosis, "plan": steps}

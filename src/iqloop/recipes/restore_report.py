@@ -57,6 +57,8 @@ def plan_lines(planned: Planned) -> Iterator[str]:
     score = planned.looked.score_before
     yield f"{planned.looked.input}: {planned.diagnosis}" + ("" if score is None else f", score {score:.2f}")
     for step in planned.plan:
-        yield f"  would treat {step.treatment} (severity {step.severity:.1f}) with {', '.join(step.tools) or 'no tool'}"
+        chance = "" if step.promise is None else f", helped with probability {step.promise:.2f}"
+        tools = ", ".join(step.tools) or "no tool"
+        yield f"  would treat {step.treatment} (severity {step.severity:.1f}{chance}) with {tools}"
     if not planned.plan:
         yield "  would leave it alone"
