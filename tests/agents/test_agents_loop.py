@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -32,6 +33,8 @@ from tests.agents.agents_fakes import (
 UNREAD = Unparsed("blah", "no JSON")
 NOISY = degradation(noise=3.0)
 ALL = RestoreSettings(first_accepted=False)
+COMPRESSION_FIRST = (("compression",), ("noise", "blur"), ("darken",))
+ORDERED = RestoreSettings(order=COMPRESSION_FIRST)  # type: ignore[arg-type]
 
 
 def check(outcome: Restoration) -> Restoration:
@@ -338,7 +341,7 @@ def test_steps_follow_the_plan_and_start_from_the_current_best() -> None:
     both = degradation(compression=1.0, noise=3.0)
     world = World({"input": (2.0, both), "a": (3.0, degradation(noise=3.0)), "b": (4.0, CLEAN)})
     tools = Tools(world.tool("denoise", "noise", {"a": "b"}), world.tool("deblock", "compression", {"input": "a"}))
-    outcome = run(world, tools)
+    outcome = run(world, tools, settings=ORDERED)
     assert outcome.steps == ("deblock", "denoise") and outcome.stop_reason == "done"
     assert [s.started_from for s in outcome.trace.steps] == ["c0", "c1"]
     reverse = run(world, tools, settings=RestoreSettings(plan=("noise", "compression")))
@@ -368,19 +371,19 @@ def redo_world() -> tuple[World, Tools]:
 def test_redo_from_the_original() -> None:
     world, tools = redo_world()
     world.states["denoised"] = (4.0, degradation(compression=2.0))
-    outcome = run(world, tools)
+    outcome = run(world, tools, settings=ORDERED)
     kinds = [(s.kind, s.treatment, s.started_from) for s in outcome.trace.steps]
     assert kinds[:3] == [("treat", "compression", "c0"), ("treat", "noise", "c1"), ("redo", "noise", "c0")]
     # The wrong order is undone: the other degradation is treated anew on the new lineage.
     assert outcome.steps == ("denoise", "deblock") and outcome.stop_reason == "done"
-    off = run(world, tools, settings=RestoreSettings(redo=False))
+    off = run(world, tools, settings=replace(ORDERED, redo=False))
     assert off.steps == ("deblock",) and off.stop_reason == "no-further-improvement"
 
 
 def test_a_redo_must_beat_the_current_best_and_happens_once() -> None:
     world, tools = redo_world()
     world.states["denoised"] = (2.4, degradation(compression=2.0))
-    outcome = run(world, tools)
+    outcome = run(world, tools, settings=ORDERED)
     assert outcome.steps == ("deblock",)
     assert [s.kind for s in outcome.trace.steps].count("redo") == 1
 
@@ -474,8 +477,8 @@ def test_two_runs_with_one_seed_give_equal_traces() -> None:
         clock.now += 1
         return clock.now
 
-    first = run(world, tools, seed=7)
-    second = run(world, tools, seed=7, clock=ticking)
+    first = run(world, tools, settings=ORDERED, seed=7)
+    second = run(world, tools, settings=ORDERED, seed=7, clock=ticking)
     assert without_times(first.trace) == without_times(second.trace)
     assert without_times(json.loads(to_json(first.trace))) == without_times(first.trace)
     assert to_document(first.trace) != to_document(second.trace)

@@ -49,7 +49,7 @@ def test_a_critic_that_cannot_perceive_leaves_everything_suspected() -> None:
 def test_plan_order_and_overrides() -> None:
     suspects = diagnose(degradation(noise=0.6, blur=1.2, compression=0.7, darken=2.0), 0.5)
     names = [s.treatment for s in make_plan(suspects)]
-    assert names == ["compression", "blur", "noise", "darken"]
+    assert names == ["noise", "compression", "blur", "darken"]
     assert [s.treatment for s in make_plan(suspects, stages=(("darken",), ("noise",)))] == ["darken", "noise"]
     assert [s.treatment for s in make_plan(suspects, only=BLUR)] == ["blur"]
     assert "darken" not in [s.treatment for s in make_plan(suspects, exclude=DARKEN)]
@@ -57,7 +57,7 @@ def test_plan_order_and_overrides() -> None:
 
 
 def test_the_prior_is_data_with_its_origin() -> None:
-    assert default_stages()[0] == ("compression",) and default_stages()[-1] == ("low-resolution",)
+    assert default_stages()[0] == ("noise",) and default_stages()[-1] == ("low-resolution",)
     place = {t: i for i, stage in enumerate(default_stages()) for t in stage}
     rows = order_prior()["origin"][0]["fail_rates"]
     for row in rows:

@@ -19,6 +19,7 @@ from tests.agents.agents_fakes import CLEAN, FakeTool, Tools, World, degradation
 
 
 def run(world: World, tools: Tools, search: str, **options: object) -> Restoration:
+    options.setdefault("order", (("compression",), ("noise", "blur"), ("darken",)))
     settings = RestoreSettings(search=search, **options)  # type: ignore[arg-type]
     free = Budget(max_steps=None, max_tool_calls=None, max_critic_calls=None)
     result = restore(world.images["input"], world.critic(), tools, settings=settings, budget=free)
@@ -107,7 +108,7 @@ def test_exhaustive_tries_every_order_once() -> None:
         world.images["input"],
         world.critic(),
         tools,
-        settings=RestoreSettings(search="exhaustive"),
+        settings=RestoreSettings(search="exhaustive", order=(("compression",), ("noise", "blur"))),
         budget=Budget(max_tool_calls=4),
     )
     assert cut.stop_reason == "max-tool-calls" and cut.tool_calls == 4 and not cut.improved
@@ -158,7 +159,8 @@ def test_an_order_replaces_the_prior() -> None:
 
 def test_steps_are_told_while_they_happen() -> None:
     world, tools = trap()
-    result = restore(world.images["input"], world.critic(), tools, settings=RestoreSettings(search="beam:2"))
+    settings = RestoreSettings(search="beam:2")
+    result = restore(world.images["input"], world.critic(), tools, settings=settings)
     assert tools.calls == 0 and "running" in repr(result)
     seen = []
     for step in result:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from iqloop.agents.baselines import Outputs, all_chains, best_of, prior_chain, random_chain
+from iqloop.agents.order import default_stages
 from iqloop.errors import ToolError
 
 from .agents_fakes import FakeTool, photograph, tool
@@ -106,8 +107,11 @@ def test_a_tool_that_works_in_place_spoils_nothing() -> None:
 
 def test_the_fixed_order_is_that_of_the_prior() -> None:
     infos = [one.info for one in toys()]
-    # Compression before noise and blur, light last.
-    assert prior_chain(infos) == ("square", "darker", "flip", "brighter")
+    place = {treatment: number for number, stage in enumerate(default_stages()) for treatment in stage}
+    found = prior_chain(infos)
+    assert sorted(found) == sorted(NAMES)
+    treats = {info.name: info.treats[0] for info in infos}
+    assert [place[treats[name]] for name in found] == sorted(place[treats[name]] for name in found)
 
 
 def test_random_orders_are_drawn_and_repeat() -> None:
