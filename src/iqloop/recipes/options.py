@@ -153,9 +153,9 @@ def writes(suffix: str) -> Callable[[Command], Command]:
 
 
 def metadata(command: Command) -> Command:
-    """``--metadata/--strip-metadata``."""
+    """``--keep-metadata/--strip-metadata``."""
     text = "Keep EXIF, or leave it out; the colour profile is always kept."
-    return click.option("--metadata/--strip-metadata", "keep_metadata", default=True, show_default=True, help=text)(
+    return click.option("--keep-metadata/--strip-metadata", "keep_metadata", default=True, show_default=True, help=text)(
         command
     )
 
