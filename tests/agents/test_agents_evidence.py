@@ -25,6 +25,7 @@ from iqloop.agents.evidence import (
     from_document,
     load_evidence,
     measure,
+    package_evidence,
 )
 from iqloop.agents.evidence_measure import Known, Seen, agreement, fit, fit_presence, fit_regression, gather, observe
 from iqloop.agents.fidelity import Fidelity
@@ -234,3 +235,9 @@ def test_what_is_present_is_learned_though_the_critic_names_but_one() -> None:
     ]
     assert np.mean(right) > 0.8
     assert not fit_presence([one for one in seen if not one.present], psnr_critic(torch.zeros(3, 4, 4)), {}).presence
+
+
+def test_the_package_has_evidence_for_its_critic() -> None:
+    found = package_evidence()
+    assert found is not None and set(found.verdict) == {"noise", "blur", "compression", "darken"} == set(found.promise)
+    assert found.critic == "qinsight-mini" and found.origin["pairs"] > 500

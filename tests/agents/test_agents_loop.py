@@ -32,7 +32,7 @@ from tests.agents.agents_fakes import (
 
 UNREAD = Unparsed("blah", "no JSON")
 NOISY = degradation(noise=3.0)
-ALL = RestoreSettings(first_accepted=False)
+ALL = RestoreSettings(first_accepted=False, tools_per_step=3)
 COMPRESSION_FIRST = (("compression",), ("noise", "blur"), ("darken",))
 ORDERED = RestoreSettings(order=COMPRESSION_FIRST)  # type: ignore[arg-type]
 
@@ -187,7 +187,7 @@ def test_a_tool_that_raises_is_a_refused_try() -> None:
         tool("b", "noise", fail(MemoryError())),
         world.tool("c", "noise", {"input": "mended"}),
     )
-    outcome = run(world, tools)
+    outcome = run(world, tools, settings=RestoreSettings(tools_per_step=3))
     assert outcome.steps == ("c",) and outcome.tool_calls == 3
     assert [t.reason for t in outcome.trace.steps[0].tries][:2] == ["ToolError: too small", "MemoryError"]
     assert [t.decision for t in outcome.trace.steps[0].tries] == ["failed", "failed", "taken"]

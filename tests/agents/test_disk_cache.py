@@ -82,6 +82,7 @@ class Scene:
         return FakeTool(ToolInfo(name, ("noise",), "fake", version="mine-1"), change)
 
     def run(self, cache: Cache | None, **options: object) -> tuple[Document, Tensor]:
+        options.setdefault("settings", RestoreSettings(tools_per_step=3))
         done = restore(self.world.images["input"], self.critic, self.tools, cache=cache, **options)  # type: ignore[arg-type]
         return without_times(done.trace), done.image
 

@@ -35,7 +35,7 @@ CLEAR = 0.5
 """Pairs that differ by more, in dB, are those whose judgement must be right."""
 FOLLOWED = 0.7
 """Share of the second rounds that start from the best output of the first; the others from any."""
-HEAVIEST = 1.0
+HEAVIEST = 3.0
 """A pair's weight is its difference in dB, at most this, plus `LIGHTEST`."""
 LIGHTEST = 0.1
 RIDGE = 0.02

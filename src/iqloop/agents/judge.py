@@ -69,7 +69,7 @@ class JudgeSettings:
     """Weigh the answers where weights were measured for this critic; False judges by the rules, as with any other."""
     min_evidence: float = 0.5
     """Least probability by evidence that the candidate is better than what it was made from, in [0, 1)."""
-    min_promise: float = 0.3
+    min_promise: float = 0.2
     """Least probability by evidence that a tool would improve the picture, in [0, 1), for it to be tried."""
     min_unbeaten: float = 0.25
     """With evidence: least probability that the candidate is preferred to an opponent that it was not made from."""

@@ -35,7 +35,7 @@ class RestoreSettings:
 
     search: str = "greedy"
     """One of `SEARCHES`, with a whole number for K."""
-    tools_per_step: int = 3
+    tools_per_step: int = 2
     """Most tools tried for one degradation, those first whose strength is nearest to the perceived severity."""
     first_accepted: bool = True
     """A step of the greedy search ends with the first output that is accepted; False tries all and takes the best."""
@@ -98,7 +98,7 @@ PROFILES: Mapping[str, RestoreSettings] = {
             min_gain=0.0,
             min_structure=0.9,
             min_evidence=0.35,
-            min_promise=0.2,
+            min_promise=0.1,
         ),
     ),
 }

@@ -155,9 +155,8 @@ def writes(suffix: str) -> Callable[[Command], Command]:
 def metadata(command: Command) -> Command:
     """``--keep-metadata/--strip-metadata``."""
     text = "Keep EXIF, or leave it out; the colour profile is always kept."
-    return click.option("--keep-metadata/--strip-metadata", "keep_metadata", default=True, show_default=True, help=text)(
-        command
-    )
+    flags = "--keep-metadata/--strip-metadata"
+    return click.option(flags, "keep_metadata", default=True, show_default=True, help=text)(command)
 
 
 def stamped(command: Command) -> Command:
