@@ -4,7 +4,7 @@ Published agents tested on real photographs made them worse than leaving them al
 because they accept by an absolute threshold or by a severity word, and never keep the input as a candidate. Here a
 candidate must pass every check, cheap ones first:
 
-1. the input is not clean (a probable "null" leaves nothing to gain);
+1. the input is not clean (a probable "null" leaves nothing to gain; by evidence, point 3, no tool would help it);
 2. fidelity: the input's structure is kept (`iqloop.agents.fidelity`), no critic asked;
 3. where it was measured what this critic's answers are worth (`iqloop.agents.evidence`): the chance that the candidate
    is better than what it was made from, by score, severities, comparison in both orders and measured properties
@@ -212,7 +212,8 @@ def judge(
     Raises `iqloop.agents.budget.OverBudget` before a question that exceeds the budget.
     """
     perceived = treatment != "low-resolution"
-    if perceived and baseline.diagnosis is not None and baseline.clean_counts:
+    weigh = witness is not None and settings.use_evidence and witness.knows(treatment)
+    if perceived and baseline.diagnosis is not None and baseline.clean_counts and not weigh:
         null = null_probability(baseline.diagnosis)
         if null >= settings.clean_probability:
             return Judgement(False, f"the input looks clean: null with probability {null:.2f}")
@@ -220,7 +221,7 @@ def judge(
         return Judgement(False, "the output equals the current best")
     fidelity, refusal = check_fidelity(candidate, baseline.original, baseline.diagnosis, settings)
     found = Judgement(False, refusal or "", fidelity=fidelity)
-    if not refusal and witness is not None and settings.use_evidence and witness.knows(treatment):
+    if not refusal and witness is not None and weigh:
         return _judge_evidence(found, candidate, treatment, baseline, questions, settings, witness)
     if not refusal:
         found = _judge_score(found, candidate, baseline, questions, settings)

@@ -73,11 +73,11 @@ def plan_for(
     """
     if settings.plan is not None:
         return ordered_plan(perceived, settings.plan, toolbox, only=settings.only, exclude=settings.exclude)
-    if perceived is not None and _is_clean(perceived, settings, untouched):
-        return ()
     if perceived is not None and promises is not None and settings.judge.use_evidence:
         least = settings.judge.min_promise
         suspects = tuple(suspect(perceived, one, promise=chance) for one, chance in promises.items() if chance > least)
+    elif perceived is not None and _is_clean(perceived, settings, untouched):
+        suspects = ()
     else:
         suspects = diagnose(perceived, settings.judge.min_severity)
     return make_plan(suspects, stages=settings.order, only=settings.only, exclude=settings.exclude)
