@@ -153,8 +153,8 @@ def test_the_judge_goes_by_the_evidence_of_this_critic_only() -> None:
     refused = restore(image, world.critic(), tools, evidence=evidence(0.9, 0.4))
     assert not refused.improved and refused.stop_reason == "no-improvement"
     assert restore(image, world.critic(), tools, evidence=evidence(0.1, 0.9)).stop_reason == "clean"
-    other = replace(evidence(0.9, 0.9), version="2")
-    assert not restore(image, world.critic(), tools, evidence=other).improved
+    with pytest.raises(UsageError, match="expected evidence for fake 1, got some for fake 2: measure it"):
+        restore(image, world.critic(), tools, evidence=replace(evidence(0.9, 0.9), version="2"))
     rules = RestoreSettings(judge=JudgeSettings(use_evidence=False))
     assert not restore(image, world.critic(), tools, evidence=evidence(0.9, 0.9), settings=rules).improved
 

@@ -433,3 +433,64 @@ def test_a_net_of_the_package_cleans_a_photograph(
     after = (read(Path("out.png")).pixels * 255).permute(1, 2, 0).numpy()
     before = float(np.square(noisy.astype(float) - clean).mean())
     assert float(np.square(after - clean).mean()) < before / 3
+
+
+def test_how_to_search_and_what_with(photo: Path, critic: ScriptedCritic) -> None:
+    for more, tools in (
+        (["--plan", "dct"], ["dct"]),
+        (["--only", "tv"], ["tv"]),
+        (["--exclude", "denoise,median-switch,tv,dct", "--profile", "strong"], ["dct-strong"]),
+        (["--search", "exhaustive", "--plan", "tv"], ["tv"]),
+        (["--search", "beam:2", "--only", "dct"], ["dct"]),
+    ):
+        (row,) = lines(run("restore", photo, "-o", "out.png", "--overwrite", "--json", *more))
+        assert row["steps"] == tools, more
+    for wrong, words in (
+        (["--plan", "magic"], "plan: expected some of"),
+        (["--search", "beam"], "search must be one of greedy, beam:K"),
+        (["--profile", "wild"], "balanced"),
+        (["--order", "photo.png"], "train order"),
+        (["--judge", "photo.png"], "train judge"),
+    ):
+        result = run("restore", photo, *wrong)
+        assert result.exit_code == 2 and words in result.stderr, (wrong, result.stderr)
+
+
+def test_an_order_and_a_judge_of_ones_own(photo: Path, critic: ScriptedCritic) -> None:
+    Path("order.json").write_text(json.dumps({"stages": [["darken"], ["noise"]]}))
+    (row,) = lines(run("restore", photo, "--order", "order.json", "--trace", "t.json", "--json"))
+    assert row["steps"] and json.loads(Path("t.json").read_text())["settings"]["order"] == [["darken"], ["noise"]]
+    sure = {"bias": 5.0, "features": {}}
+    judge = {"form": "iqloop-evidence/1", "critic": "scripted", "version": "1", "origin": {}, "presence": {}}
+    judge |= {"promise": {"noise": sure}, "verdict": {"noise": sure | {"bias": -5.0}}}
+    Path("judge.json").write_text(json.dumps(judge))
+    refused = run("restore", photo, "-o", "out.png", "--judge", "judge.json", "--json")
+    assert refused.exit_code == 3 and lines(refused)[0]["stop_reason"] == "no-improvement"
+    Path("judge.json").write_text(json.dumps(judge | {"version": "2"}))
+    other = run("restore", photo, "--overwrite", "--judge", "judge.json")
+    assert other.exit_code == 2 and "got some for scripted 2" in other.stderr
+
+
+def test_a_stamp_says_what_was_done(here: Path, noisy: NDArray[np.uint8], critic: ScriptedCritic) -> None:
+    Image.fromarray(noisy).save("photo.jpg", quality=95)
+    assert run("restore", "photo.jpg", "--stamp", "--only", "tv").exit_code == 0
+    with Image.open("photo.restored.jpg") as image:
+        assert image.getexif()[0x0131].startswith("iqloop ") and image.getexif()[0x0131].endswith("(tv)")
+
+
+def test_what_is_on_disk_is_not_made_again(
+    photo: Path, critic: ScriptedCritic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IQLOOP_CACHE", str(Path("cache").absolute()))
+    first = lines(run("restore", photo, "-o", "a.png", "--only", "dct", "--json"))[0]
+    assert Path("cache").is_dir()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a tool ran")
+
+    monkeypatch.setattr("iqloop.restorers.classical.ClassicalTool.restore", never)
+    second = lines(run("restore", photo, "-o", "b.png", "--only", "dct", "--json"))[0]
+    for row in (first, second):
+        row.pop("seconds"), row.pop("output")
+    assert first == second and Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert lines(run("restore", photo, "-o", "c.png", "--only", "dct", "--json", "--no-cache"))[0]["steps"] == []

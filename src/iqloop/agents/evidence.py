@@ -219,7 +219,15 @@ class Evidence:
 
 
 def evidence_for(name: str, version: str, given: Evidence | None = None) -> Evidence | None:
-    """What a critic's answers are weighed by: ``given``, or the package's, if it was measured with this very critic."""
+    """What a critic's answers are weighed by: ``given``, or the package's, if that was measured with this very critic.
+
+    Raises `UsageError` when what was given was measured with another one.
+    """
+    if given is not None and not given.fits(name, version):
+        raise UsageError(
+            f"expected evidence for {name} {version}, got some for {given.critic} {given.version}: measure it with  "
+            "iqloop train judge"
+        )
     found = given or package_evidence()
     return found if found is not None and found.fits(name, version) else None
 

@@ -181,8 +181,8 @@ def command(
     """Measure whether a critic prefers the better of two images, given their degraded input.
 
     The pairs are made of the photographs of --photos, best such that the critic never saw. Of two severities of one
-    distortion the milder is better, and "similar" is wrong. Of two results of the package's tools on one degraded image the
-    one of higher PSNR is better: agreement counts pairs more than 0.5 dB apart, and up to 0.25 dB is a tie.
+    distortion the milder is better, and "similar" is wrong. Of two results of the package's tools on one degraded
+    image the one of higher PSNR is better: agreement counts pairs more than 0.5 dB apart, and up to 0.25 dB is a tie.
 
     A critic that cannot compare is asked for two scores instead, without the input. Answers that cannot be read are
     wrong.

@@ -119,6 +119,7 @@ class Workplace:
             # Said at once, not for each file.
             check_names(getattr(settings, option) or (), option, self.tools, setup.manner.scale)
         self.judge = load_critic(setup.choice)
+        self.critic()  # says at once whether the evidence fits
         self.cache = None if setup.cache is None else open_cache(setup.cache, max_bytes=settings.cache_bytes)
 
     def critic(self) -> CriticId:
