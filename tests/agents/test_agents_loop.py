@@ -63,6 +63,7 @@ def noisy_world() -> World:
 
 
 def run(world: World, tools: Tools, *, critic: FakeCritic | None = None, **options: object) -> Restoration:
+    options.setdefault("settings", RestoreSettings(tools_per_step=3))
     return check(restore(world.images["input"], critic or world.critic(), tools, **options))  # type: ignore[arg-type]
 
 
@@ -428,7 +429,8 @@ def test_an_upscaler_that_beats_bicubic_is_taken() -> None:
         "nearest", "low-resolution", lambda image: image.repeat_interleave(2, 1).repeat_interleave(2, 2), scale=2
     )
     critic = psnr_critic(clean, lambda image: CLEAN)
-    outcome = check(restore(small, critic, Tools(bad, good), scale=2, settings=RestoreSettings(only=("noise",))))
+    settings = RestoreSettings(only=("noise",), tools_per_step=2)
+    outcome = check(restore(small, critic, Tools(bad, good), scale=2, settings=settings))
     assert outcome.steps == ("sr",) and outcome.stop_reason == "done" and outcome.image.shape == clean.shape
     assert outcome.score_after is not None and outcome.score_before is not None
     assert outcome.score_after > outcome.score_before

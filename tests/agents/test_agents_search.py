@@ -19,6 +19,7 @@ from tests.agents.agents_fakes import CLEAN, FakeTool, Tools, World, degradation
 
 
 def run(world: World, tools: Tools, search: str, **options: object) -> Restoration:
+    options.setdefault("tools_per_step", 3)
     options.setdefault("order", (("compression",), ("noise", "blur"), ("darken",)))
     settings = RestoreSettings(search=search, **options)  # type: ignore[arg-type]
     free = Budget(max_steps=None, max_tool_calls=None, max_critic_calls=None)

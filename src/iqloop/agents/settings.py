@@ -35,8 +35,9 @@ class RestoreSettings:
 
     search: str = "greedy"
     """One of `SEARCHES`, with a whole number for K."""
-    tools_per_step: int = 2
-    """Most tools tried for one degradation, those first whose strength is nearest to the perceived severity."""
+    tools_per_step: int = 1
+    """Most tools tried for one degradation, those first that adapt themselves or whose strength is nearest to the
+    perceived severity."""
     first_accepted: bool = True
     """A step of the greedy search ends with the first output that is accepted; False tries all and takes the best."""
     plan: tuple[str, ...] | None = None
@@ -74,7 +75,6 @@ class RestoreSettings:
 
 PROFILES: Mapping[str, RestoreSettings] = {
     "gentle": RestoreSettings(
-        tools_per_step=1,
         redo=False,
         judge=replace(
             JudgeSettings(),
@@ -83,6 +83,7 @@ PROFILES: Mapping[str, RestoreSettings] = {
             min_gain=0.15,
             min_structure=0.95,
             min_evidence=0.8,
+            min_relight_evidence=0.95,
             min_promise=0.5,
         ),
     ),
@@ -98,6 +99,7 @@ PROFILES: Mapping[str, RestoreSettings] = {
             min_gain=0.0,
             min_structure=0.9,
             min_evidence=0.35,
+            min_relight_evidence=0.7,
             min_promise=0.1,
         ),
     ),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +14,12 @@ from iqloop.recipes import failures, options
 from iqloop.recipes.console import Console
 
 if TYPE_CHECKING:
-    from iqloop.agents.evidence_measure import Bytes, Known
-    from iqloop.recipes.bench_tools import Reader
+    from collections.abc import Sequence
 
-SPREAD = 8
-"""Crops start at multiples of so many pixels: JPEG's grid."""
+    from iqloop.recipes.judge_chunks import Chunk, Runner
+
+LOOKS, TRIES, HELD_OUT = (8, 100), (16, 200), (8, 300)
+"""Chunks of each part of the work, and what is added to the seed for its first one."""
 
 
 @click.command("judge")
@@ -28,7 +28,7 @@ SPREAD = 8
 )
 @click.option("--held-out", type=click.Path(path_type=Path), help="Folder of other ones, to measure on.")
 @click.option("--looks", type=click.IntRange(1), default=800, show_default=True, help="Crops to look at.")
-@click.option("--count", type=click.IntRange(1), default=200, show_default=True, help="Crops to try tools on.")
+@click.option("--count", type=click.IntRange(1), default=240, show_default=True, help="Crops to try tools on.")
 @click.option("--held-out-count", type=click.IntRange(1), default=48, show_default=True, help="Crops to measure on.")
 @click.option("--side", type=click.IntRange(64), default=384, show_default=True, help="Side of the crops in pixels.")
 @options.model_files
@@ -41,6 +41,10 @@ SPREAD = 8
     help="The weights as JSON, for  iqloop restore --judge.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; the result is the same."
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of each.  [default: 1 with several workers]")
 @options.ask_critic(batched=False)
 @options.talk
 def command(
@@ -53,6 +57,8 @@ def command(
     files: tuple[str, ...],
     out: Path,
     overwrite: bool,
+    workers: int,
+    threads: int | None,
     choice: options.CriticChoice,
     console: Console,
 ) -> int:
@@ -62,50 +68,34 @@ def command(
     degradation are fitted: is it there, will its tool help, and is the output better? On one core half a second a look
     and 6 s a crop with tools.
     """
-    from iqloop.agents.diagnosis import PERCEIVED, UNKNOWN_SEVERITY
     from iqloop.agents.evidence import as_document
-    from iqloop.agents.evidence_measure import agreement, fit, fit_presence, gather, observe
-    from iqloop.agents.toolbox import choose_tools
+    from iqloop.agents.evidence_measure import agreement, fit, fit_presence
     from iqloop.io import write_bytes_atomic
     from iqloop.io.files import refuse_existing
-    from iqloop.recipes.bench_tools import photographs
-    from iqloop.recipes.loading import load_critic, load_registry
+    from iqloop.recipes.judge_chunks import Setup, cut, runner
 
     refuse_existing(out, overwrite)
-    registry = load_registry(files, choice.device, console.notice, "auto")
-    entries = {treatment: choose_tools(registry, treatment, UNKNOWN_SEVERITY, 1) for treatment in PERCEIVED}
-    tools = {treatment: found[0].load() for treatment, found in entries.items() if found}
-    if not tools:
-        raise UsageError(f"expected a tool for one of {', '.join(PERCEIVED)}, found none")
-    critic = load_critic(choice, ("score", "perceive"))
-
-    def known(readers: Sequence[Reader], crops: int, seed: int, what: str) -> list[Known]:
-        with console.progress(crops, what) as progress:
-
-            def tell(pairs: Sequence[Known]) -> None:
-                console.detail(", ".join(f"{pair.treatment} {pair.gain:+.2f} dB" for pair in pairs))
-                progress.advance()
-
-            return gather(_crops(readers, crops, side, seed), tools, critic, presence, seed, tell)
-
-    with console.progress(looks, "looking") as progress:
-        # Other draws than those that tools are tried on.
-        crops = _crops(photographs(photos), looks, side, choice.seed + 2)
-        presence = fit_presence(observe(crops, critic, choice.seed + 2, progress.advance), critic, {})
-    learned = known(photographs(photos), count, choice.seed, "trying")
-    origin = {
-        "source": "iqloop train judge",
-        "tools": {treatment: f"{tool.info.name} {tool.info.version}" for treatment, tool in tools.items()},
-        "looks": looks,
-        "pairs": len(learned),
-        "note": f"{count} crops of {side} px, seed {choice.seed}",
-    }
-    evidence = fit(learned, replace(presence, origin=origin))
-    if not evidence.verdict:
-        raise UsageError(f"expected pairs of which some are better and some worse, got {len(learned)}: raise --count")
-    tested = learned
-    if held_out is not None:
-        tested = known(photographs(held_out), held_out_count, choice.seed + 1, "measuring")
+    setup = Setup(choice, files, side, threads or (1 if workers > 1 else None))
+    with runner(setup, workers) as (site, work):
+        seen = _all(work, "look", cut(photos, looks, LOOKS[0], choice.seed + LOOKS[1]), "looking", console)
+        presence = fit_presence(seen, site.critic, {})
+        known = as_document(presence)
+        chunks = cut(photos, count, TRIES[0], choice.seed + TRIES[1], known)
+        learned = _all(work, "attempt", chunks, "trying", console)
+        origin = {
+            "source": "iqloop train judge",
+            "tools": {treatment: f"{tool.info.name} {tool.info.version}" for treatment, tool in site.tools.items()},
+            "looks": len(seen),
+            "pairs": len(learned),
+            "note": f"{looks} crops of {side} px to look at, {count} to try tools on, seed {choice.seed}",
+        }
+        evidence = fit(learned, replace(presence, origin=origin))
+        if not evidence.verdict:
+            raise UsageError(f"expected pairs, some better and some worse, got {len(learned)}: raise --count")
+        tested = learned
+        if held_out is not None:
+            chunks = cut(held_out, held_out_count, HELD_OUT[0], choice.seed + HELD_OUT[1], known)
+            tested = _all(work, "attempt", chunks, "measuring", console)
     document = json.dumps(as_document(evidence), indent=1) + "\n"
     write_bytes_atomic(out, document.encode(), overwrite=overwrite)
     with console.table("treatment", "right", "of pairs"):
@@ -117,13 +107,10 @@ def command(
     return failures.DONE
 
 
-def _crops(readers: Sequence[Reader], count: int, side: int, seed: int) -> Iterator[Bytes]:
-    """Random crops, one photograph after the other in a random order, each as often as it takes."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(readers))
-    for i in range(count):
-        image = readers[int(order[i % len(readers)])]()
-        top, left = (int(rng.integers(max(1, extent - side + 1))) // SPREAD * SPREAD for extent in image.shape[:2])
-        yield np.ascontiguousarray(image[top : top + side, left : left + side])
+def _all(work: Runner, job: str, chunks: Sequence[Chunk], what: str, console: Console) -> list[Any]:
+    found: list[Any] = []
+    with console.progress(len(chunks), what) as progress:
+        for part in work(job, chunks):
+            found += part
+            progress.advance()
+    return found
