@@ -341,7 +341,7 @@ def test_rows(toys: dict[str, Toy], judge: Judge, folder: Path, photos: list[Byt
     given = damage(photos[1], draw(mixture, seed), seed)
     assert nothing["psnr"] == pytest.approx(psnr(given, photos[1])) and nothing["gain"] == 0
     assert nothing["damage"] == [f"{name}:{value:g}" for name, value in draw(mixture, seed)]
-    assert fixed["tools"] == ["dejpeg", "denoise", "deblur", "lowlight"] and fixed["worse"]
+    assert fixed["tools"] == ["denoise", "dejpeg", "deblur", "lowlight"] and fixed["worse"]
     assert sorted(random["tools"]) == sorted(TREATS)
     # Half the way to the clean photograph is a quarter of the error: 6 dB; then three quarters: 2.5 dB more.
     assert single["tools"] == ["denoise"] and single["gain"] == pytest.approx(6.02, abs=0.3)

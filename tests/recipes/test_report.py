@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iqloop.agents import restore, to_json
+from iqloop.agents import RestoreSettings, restore, to_json
 from iqloop.critic import known
 from iqloop.critic.verdicts import Unparsed
 from iqloop.recipes import report_chart
@@ -317,7 +317,8 @@ def test_failed_tool_and_no_improvement(here: Path) -> None:
     noisy = degradation(noise=3.0)
     world = World({"bad": (2.0, noisy), "same": (2.0, noisy), "good": (4.0, CLEAN)})
     tools = Tools(tool("broken", "noise", fail), world.tool("useless", "noise", {"bad": "same"}))
-    outcome = restore(world.images["bad"], world.critic(), tools)
+    settings = RestoreSettings(tools_per_step=2)
+    outcome = restore(world.images["bad"], world.critic(), tools, settings=settings)
     Path("run.json").write_text(to_json(outcome.trace))
     result = run("report", "run.json")
     assert result.exit_code == 0 and "the trace names no file" in result.stderr

@@ -254,9 +254,14 @@ def test_an_interrupt_ends_the_workers_and_says_how_to_go_on(light: Callable[...
         with open("held", "w"):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+    # What runs in the background of a shell is given deaf ears.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    result = run("restore", folder, "-o", "out", "--workers", 2, "--verbose")
+    try:
+        result = run("restore", folder, "-o", "out", "--workers", 2, "--verbose")
+    finally:
+        signal.signal(signal.SIGINT, before)
     thread.join()
     assert result.exit_code == 130
     assert "of 4 done: go on with --resume" in result.stderr.splitlines()[-1]
