@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from iqloop.agents.order import load_stages
-from iqloop.agents.order_measure import FailRates, Trial, as_document, fail_rates, psnr, run_trials, stages_of
+from iqloop.agents.order_measure import FailRates, Trial, as_document, fail_rates, run_trials, stages_of
 from iqloop.recipes.cli import cli
+from iqloop.restorers.full_reference import tensor_psnr as psnr
 from iqloop.restorers.tool import Tool, Treatment
 from tests.agents.agents_fakes import tool
 

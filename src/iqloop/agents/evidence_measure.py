@@ -22,9 +22,9 @@ from iqloop.agents.diagnosis import PERCEIVED, total_severity, with_certainty
 from iqloop.agents.evidence import CLIP, Evidence, Features, Look, Regression, before, from_afar, measure
 from iqloop.agents.fidelity import measure_fidelity
 from iqloop.agents.judge import JudgeSettings
-from iqloop.agents.order_measure import psnr
 from iqloop.critic.protocol import Critic
 from iqloop.critic.verdicts import Degradation, Preference, Rating
+from iqloop.restorers.full_reference import tensor_psnr as psnr
 from iqloop.restorers.tool import Tool, Treatment
 
 FOLDS = (0, 1, 1, 2, 2, 2, 3, 3)

@@ -20,6 +20,7 @@ from torch import Tensor
 from iqloop import distort
 from iqloop.agents.diagnosis import PERCEIVED
 from iqloop.agents.order import Stages
+from iqloop.restorers.full_reference import tensor_psnr as psnr
 from iqloop.restorers.tool import Tool, Treatment
 
 TIE = 0.1
@@ -127,11 +128,6 @@ def as_document(rates: Sequence[FailRates], tools: Mapping[Treatment, Tool], not
     source = f"iqloop train order: fail rates of two orders by PSNR (ties within {TIE} dB), tools {used}"
     origin = [{"source": source, "fail_rates": listed, "note": note}]
     return {"version": "1", "stages": [list(stage) for stage in stages_of(rates)], "origin": origin}
-
-
-def psnr(image: Tensor, clean: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two images ``(3, H, W)`` in [0, 1]; at most 100."""
-    return float(-10 * torch.log10((image - clean).square().mean().clamp_min(1e-10)))
 
 
 @torch.no_grad()

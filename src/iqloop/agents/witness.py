@@ -8,9 +8,9 @@ from iqloop.agents.candidate import Candidate, pixel_hash
 from iqloop.agents.diagnosis import with_certainty
 from iqloop.agents.evidence import Evidence, Features, Look, evidence_for, from_afar, measure
 from iqloop.agents.fidelity import Fidelity
-from iqloop.agents.order_measure import psnr
 from iqloop.agents.questions import Questions
 from iqloop.critic.verdicts import Degradation, Preference, Unparsed
+from iqloop.restorers.full_reference import tensor_psnr as psnr
 from iqloop.restorers.tool import Treatment
 
 

@@ -9,7 +9,6 @@ of it was used in training.
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +53,7 @@ def run_demo(folder: Path, critic: Any = None, say: Any = print) -> Demo:
     from iqloop.agents.trace import to_json
     from iqloop.critic.known import create_critic
     from iqloop.restorers import default_registry
+    from iqloop.restorers.full_reference import tensor_psnr as psnr
 
     folder.mkdir(parents=True, exist_ok=True)
     original = np.array(data.astronaut())
@@ -81,11 +81,6 @@ def run_demo(folder: Path, critic: Any = None, say: Any = print) -> Demo:
     say(f"Critic: {outcome.score_before:.2f} -> {outcome.score_after:.2f} on 1 to 5")
     say(f"Look at {folder / 'before-after.png'} (degraded, restored, original) and {folder / 'trace.json'}")
     return demo
-
-
-def psnr(image: Tensor, truth: Tensor) -> float:
-    """Peak signal-to-noise ratio of images in [0, 1], in dB."""
-    return -10 * math.log10(max(1e-12, float((image - truth).square().mean())))
 
 
 def side_by_side(images: list[Tensor], gap: int = 8) -> Tensor:

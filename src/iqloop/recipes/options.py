@@ -152,6 +152,23 @@ def writes(suffix: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def clean_photos(command: Command) -> Command:
+    """``--photos``."""
+    text = "Folder of clean photographs.  [default: scikit-image's]"
+    return click.option("--photos", type=click.Path(path_type=Path), help=text)(command)
+
+
+def result_file(text: str) -> Callable[[Command], Command]:
+    """``--output --overwrite`` of a command that writes one file of figures."""
+
+    def decorate(command: Command) -> Command:
+        place = click.Path(path_type=Path, dir_okay=False)
+        out = click.option("-o", "--output", "out", type=place, required=True, help=text)
+        return out(click.option("--overwrite", is_flag=True, help="Replace an output that exists.")(command))
+
+    return decorate
+
+
 def metadata(command: Command) -> Command:
     """``--keep-metadata/--strip-metadata``."""
     text = "Keep EXIF, or leave it out; the colour profile is always kept."

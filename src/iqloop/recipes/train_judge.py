@@ -23,24 +23,14 @@ LOOKS, TRIES, HELD_OUT = (8, 100), (16, 200), (8, 300)
 
 
 @click.command("judge")
-@click.option(
-    "--photos", type=click.Path(path_type=Path), help="Folder of clean photographs.  [default: scikit-image's]"
-)
+@options.clean_photos
 @click.option("--held-out", type=click.Path(path_type=Path), help="Folder of other ones, to measure on.")
 @click.option("--looks", type=click.IntRange(1), default=800, show_default=True, help="Crops to look at.")
 @click.option("--count", type=click.IntRange(1), default=240, show_default=True, help="Crops to try tools on.")
 @click.option("--held-out-count", type=click.IntRange(1), default=48, show_default=True, help="Crops to measure on.")
 @click.option("--side", type=click.IntRange(64), default=384, show_default=True, help="Side of the crops in pixels.")
 @options.model_files
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="The weights as JSON, for  iqloop restore --judge.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@options.result_file("The weights as JSON, for  iqloop restore --judge.")
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; the result is the same."
 )

@@ -18,23 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command("order")
-@click.option(
-    "--photos", type=click.Path(path_type=Path), help="Folder of clean photographs.  [default: scikit-image's]"
-)
+@options.clean_photos
 @click.option("--count", type=click.IntRange(1), help="Photographs at most, the first by name.  [default: all]")
 @click.option("--side", type=click.IntRange(32), default=256, show_default=True, help="Middle pixels taken of each.")
 @options.model_files
 @options.on_device
 @options.seeded
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="The order as JSON, for  iqloop restore --order.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@options.result_file("The order as JSON, for  iqloop restore --order.")
 @options.talk
 def command(
     photos: Path | None,

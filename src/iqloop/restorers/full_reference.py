@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from iqloop.distort.image import Bytes
 from iqloop.errors import UsageError
@@ -49,6 +50,11 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB of two uint8 images over all values; inf when they are equal."""
     error = float(np.mean((a.astype(np.float64) - b) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def tensor_psnr(image: Tensor, truth: Tensor) -> float:
+    """The same of two float tensors of one shape in [0, 1], not rounded to 8 bits; at most 100."""
+    return -10 * math.log10(max(1e-10, float((image - truth).square().mean())))
 
 
 def ssim(image: Bytes, truth: Bytes) -> float:
