@@ -1,4 +1,4 @@
-"""score, perceive, compare, rank."""
+"""score, perceive, compare."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def make_bad_files() -> list[str]:
     return ["empty.png", "text.png", "cut.jpg", "missing.png"]
 
 
-@pytest.mark.parametrize("command", ["score", "perceive", "rank"])
+@pytest.mark.parametrize("command", ["score", "perceive"])
 def test_bad_files_are_named_and_the_others_go_on(photo: Path, critic: ScriptedCritic, command: str) -> None:
     bad = make_bad_files()
     result = run(command, bad[0], photo, *bad[1:], "--json")
@@ -184,7 +184,7 @@ def test_an_animation_is_its_first_frame(
 
 def test_unparsed_answers_are_failures(photo: Path, critic: ScriptedCritic) -> None:
     critic.unparsed = True
-    for command in ("score", "perceive", "rank"):
+    for command in ("score", "perceive"):
         result = run(command, photo, "--json")
         assert result.exit_code == 1 and "could not be read" in lines(result)[0]["error"]
     critic.capabilities = frozenset({"score", "compare"})
@@ -215,15 +215,6 @@ def test_compare_names_a_bad_file(photo: Path, critic: ScriptedCritic) -> None:
     result = run("compare", photo, "missing.png", "--json")
     assert result.exit_code == 1 and lines(result)[0]["path"] == "missing.png"
     assert run("compare", photo, ".").exit_code == 2
-
-
-def test_rank_fields_and_top(folder: Path, critic: ScriptedCritic) -> None:
-    rows = lines(run("rank", folder, "--json"))
-    assert [tuple(row) for row in rows] == [FIELDS["rank"]] * 2
-    assert [(row["path"], row["rank"]) for row in rows] == [("in/sub/clean.png", 1), ("in/noisy.png", 2)]
-    assert len(lines(run("rank", folder, "--json", "--top", 1))) == 1
-    critic.lower_better = True
-    assert lines(run("rank", folder, "--json"))[0]["path"] == "in/noisy.png"
 
 
 def test_a_real_checkpoint_keeps_standard_output_clean(

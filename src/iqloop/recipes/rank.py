@@ -2,61 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from iqloop.recipes import failures, options
 from iqloop.recipes.console import Console
-from iqloop.recipes.inputs import Input
 
 if TYPE_CHECKING:
-    from iqloop.agents.ranking import Ranked
-    from iqloop.critic.verdicts import Rating
-
-
-def rank_found(found: Sequence[tuple[Input, Rating | Exception]], lower_better: bool) -> list[tuple[Input, Ranked]]:
-    """Best first; equal scores share a rank. What has no rating comes last, with the reason."""
-    from iqloop.agents import rank_ratings
-    from iqloop.critic.verdicts import Unparsed
-    from iqloop.recipes.failures import reason_of
-
-    ratings = [Unparsed("", reason_of(what)) if isinstance(what, Exception) else what for _, what in found]
-    return [(found[place.index][0], place) for place in rank_ratings(ratings, lower_better)]
-
-
-def rank_fields(source: Input, place: Ranked) -> dict[str, Any]:
-    """The line of ``--json``."""
-    return {"path": source.shown, "rank": place.rank, "strength": place.strength, "error": place.error}
+    from iqloop.agents.ranking import By
+    from iqloop.critic.protocol import Critic
 
 
 @click.command("rank")
-@options.inputs()
-@click.option("--top", type=click.IntRange(1), metavar="K", help="Only the K best.")
+@options.inputs(required=False)
+@click.option("--reference", type=click.Path(), metavar="FILE", help="The degraded image that all are restorations of.")
+@click.option(
+    "--by",
+    type=click.Choice(["score", "comparison", "hybrid"]),
+    help="Scores; comparisons, each in both orders; or scores, and comparisons where these are near ties.  [default: "
+    "hybrid if the critic compares, else score]",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Only the K best, and comparisons go into finding them; 1 by comparison is a knockout.",
+)
+@click.option(
+    "--max-comparisons",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Comparisons at most, per group.  [default: at most n log2 n for n images]",
+)
+@click.option(
+    "--groups",
+    "grouping",
+    metavar="folder|CSV",
+    help="Rank several groups, each on its own: the images of each folder, or those of a table with the columns file, "
+    "group and perhaps reference.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Draw a contact sheet, one page that holds it all."
+)
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="RESULT.jsonl",
+    help="Write each group here as it is finished: a JSON line with places and comparisons.",
+)
+@click.option("--resume", is_flag=True, help="Go on with -o: rank the groups that are missing there or have changed.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @options.ask_critic(decoding=True)
 @options.talk
-def command(inputs: tuple[str, ...], top: int | None, choice: options.CriticChoice, console: Console) -> int:
-    """Order images from best to worst, by the critic's score."""
-    from iqloop.recipes.inputs import gather
-    from iqloop.recipes.loading import load_critic
-    from iqloop.recipes.score import score_images
+def command(
+    inputs: tuple[str, ...],
+    reference: str | None,
+    by: str | None,
+    top: int | None,
+    max_comparisons: int | None,
+    grouping: str | None,
+    html: Path | None,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    choice: options.CriticChoice,
+    console: Console,
+) -> int:
+    """Order images from best to worst.
 
-    sources = gather(inputs)
-    critic = load_critic(choice)
-    found: list[tuple[Input, Rating | Exception]] = []
-    with console.progress(len(sources), "scoring") as progress:
-        for pair in score_images(sources, critic, choice.batch_size, console):
-            found.append(pair)
-            progress.advance()
-    errors = {source.shown: what for source, what in found if isinstance(what, Exception)}
-    ranked = rank_found(found, critic.lower_better)
-    placed = [(source, place) for source, place in ranked if place.rank is not None]
-    with console.table("rank", "score", "path"):
-        for source, place in placed[:top]:
-            console.row(rank_fields(source, place), place.rank, f"{place.strength:.3f}", source.shown)
-    for source, place in ranked:
-        if place.rank is None:
-            reason = errors.get(source.shown, place.error or "there is no score")
-            console.fail(source.shown, reason, rank=None, strength=None)
+    They may differ in size and format; - is one on standard input. Strength is a log-odds scale of mean 0 (by score:
+    the score), with its standard error. What cannot be read is named, and the others are ranked; copies share a rank.
+    """
+    from iqloop.recipes.loading import load_critic
+    from iqloop.recipes.outputs import Target
+    from iqloop.recipes.rank_groups import find_groups
+    from iqloop.recipes.rank_journal import Journal
+    from iqloop.recipes.rank_loop import rank_groups
+    from iqloop.recipes.rank_result import totals
+    from iqloop.recipes.rank_run import Manner
+    from iqloop.recipes.rank_tell import columns, tell
+
+    groups = find_groups(inputs, grouping, reference)
+    if html is not None:
+        Target(html, None).check(overwrite)
+    journal = Journal(out, resume, overwrite)
+    critic = load_critic(choice, ("score", "compare") if by == "comparison" else ("score",))
+    manner = Manner(settle(cast("By | None", by), critic, console), top, max_comparisons, choice.seed)
+    if manner.by == "score":
+        manner = Manner("score", seed=choice.seed)  # every image has its score, however many are shown
+        if any(group.reference for group in groups):
+            console.notice("scores take no reference: it is not shown to the critic")
+    ranked = []
+    with console.table(*columns(groups)):
+        for group, result in rank_groups(groups, critic, manner, choice.batch_size, journal, console):
+            tell(result, top, console)
+            ranked.append((group, result))
+    if any(result.by != "score" for _, result in ranked):
+        console.notice(totals([result for _, result in ranked]))
+    if html is not None:
+        from iqloop.io import write_bytes_atomic
+        from iqloop.recipes.rank_page import draw_page
+
+        write_bytes_atomic(html, draw_page(ranked, top).encode(), overwrite)
     return failures.SOME_FAILED if console.failed else failures.DONE
+
+
+def settle(by: By | None, critic: Critic, console: Console) -> By:
+    """How to rank, with a notice where that was not asked for."""
+    able = "compare" in critic.capabilities
+    if by == "score" or (by is not None and able):
+        return by
+    found: By = "hybrid" if able else "score"
+    console.notice(f"by {found}: the critic {critic.name} {'compares' if able else 'cannot compare'}")
+    return found

@@ -6,6 +6,7 @@ import html
 
 from iqloop.recipes.report_images import Picture
 from iqloop.recipes.report_json import Part, printable
+from iqloop.recipes.report_style import policy
 
 LONGEST = 2000
 """Characters of a text that are shown."""
@@ -15,6 +16,28 @@ def safe(text: str, longest: int = LONGEST) -> str:
     """Text as markup, in quotes or between tags; what is longer than ``longest`` is cut."""
     more = f" … ({len(text) - longest} more characters in the trace)" if len(text) > longest else ""
     return html.escape(printable(text[:longest]) + more)
+
+
+def document(title: str, style: str, body: str, script: str = "") -> str:
+    """A whole page that fetches nothing and runs nothing else; ``title`` and ``body`` are markup."""
+    behaviour = f"<script>{script}</script>\n" if script else ""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy(style, script)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+{behaviour}</body>
+</html>
+"""
 
 
 def image(picture: Picture, alt: str) -> str:

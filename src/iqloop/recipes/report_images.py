@@ -20,6 +20,8 @@ from iqloop.recipes.restore_jobs import TRACES
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from iqloop.io import Photo
+
 LARGE, THUMBNAIL = 1100, 240
 """Longest sides in pixels; a thumbnail is drawn at two thirds of it or less, for dense screens."""
 DETAIL = (480, 360)
@@ -125,6 +127,17 @@ def picture(image: Image | str, side: int) -> Picture:
     return Picture(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}", *small.size)
 
 
+def as_image(photo: Photo) -> Image:
+    """Eight bits of sRGB, or of the file's own colour profile; what is transparent is white."""
+    from PIL import Image
+
+    pixels = photo.pixels if photo.alpha is None else photo.pixels * photo.alpha + (1 - photo.alpha)
+    image = Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
+    if photo.icc is not None and photo.icc[16:20] == b"RGB ":
+        image.info["icc_profile"] = photo.icc
+    return image
+
+
 def detail_pair(before: Image, after: Image) -> tuple[Picture, Picture] | None:
     """The part of the two images that differs most, unreduced; None when the large pictures show all pixels anyway.
 
@@ -180,9 +193,7 @@ def _size(image: Part) -> tuple[float | None, float | None]:
 
 
 def _decode(data: bytes | str, size: tuple[float | None, float | None]) -> Image | str:
-    """Eight bits of sRGB, or of the file's own colour profile; what is transparent is white."""
-    from PIL import Image
-
+    """The image of that ``size`` in a file's bytes, or why there is none."""
     from iqloop.io import read
 
     if isinstance(data, str):
@@ -193,8 +204,4 @@ def _decode(data: bytes | str, size: tuple[float | None, float | None]) -> Image
         return "cannot be read as an image"
     if (photo.width, photo.height) != size:
         return "changed since: it has another size"
-    pixels = photo.pixels if photo.alpha is None else photo.pixels * photo.alpha + (1 - photo.alpha)
-    image = Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
-    if photo.icc is not None and photo.icc[16:20] == b"RGB ":
-        image.info["icc_profile"] = photo.icc
-    return image
+    return as_image(photo)

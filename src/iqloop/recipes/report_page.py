@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from iqloop.recipes import report_chart, report_tree
-from iqloop.recipes.report_html import LONGEST, bar, image, measure, readable, safe
+from iqloop.recipes.report_html import LONGEST, bar, document, image, measure, readable, safe
 from iqloop.recipes.report_images import Pictures
 from iqloop.recipes.report_json import Part
-from iqloop.recipes.report_style import POLICY, SCRIPT, STYLE
+from iqloop.recipes.report_style import SCRIPT, STYLE
 from iqloop.recipes.report_tries import draw_tries, legend
 from iqloop.recipes.report_words import TIMES, amount, came_of_it, name_of, number, seen, tries_of
 
@@ -27,20 +27,7 @@ def draw_page(trace: Part, pictures: Pictures, fallback: str) -> str:
     """The page. ``fallback`` names the photograph when the trace does not. Raises `UsageError` for a broken trace."""
     name = PurePosixPath(trace["input"]["path"].text()).name or fallback
     title = safe(name)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<link rel="icon" href="data:,">
-<title>{title} &ndash; restoration report</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <p class="eyebrow">Restoration report</p>
 <h1>{title}</h1>
 <p class="lead">{safe(came_of_it(trace))}</p>
@@ -50,11 +37,8 @@ def draw_page(trace: Part, pictures: Pictures, fallback: str) -> str:
 {_facts(trace)}
 {"".join(_sections(trace, pictures))}
 </main>
-<footer>Made by iqloop {safe(trace["versions"]["iqloop"].text())} from the trace of one run.</footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+<footer>Made by iqloop {safe(trace["versions"]["iqloop"].text())} from the trace of one run.</footer>"""
+    return document(f"{title} &ndash; restoration report", STYLE, body, SCRIPT)
 
 
 def _compared(trace: Part, pictures: Pictures, name: str) -> str:

@@ -163,12 +163,13 @@ if (range) {
 """
 
 
+def policy(style: str, script: str = "") -> str:
+    """Content security policy: this very style sheet, this very script, pictures from the page itself, nothing else."""
+    scripts = f"script-src {_source(script)}; " if script else ""
+    return (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; {scripts}base-uri 'none'; form-action 'none'"
+    )
+
+
 def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-POLICY = (
-    f"default-src 'none'; img-src data:; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; "
-    "base-uri 'none'; form-action 'none'"
-)
-"""Content security policy: this very style sheet, this very script, pictures from the page itself, nothing else."""
