@@ -50,6 +50,13 @@ class Plugin:
         fields: Mapping[str, Any] = self.point.dist.metadata.json if self.point.dist is not None else {}
         return str(fields.get("license_expression") or fields.get("license") or "unknown")
 
+    def takes(self, option: str) -> bool:
+        """Whether it names ``option`` among what it takes; False for one that does not load: `create` says why."""
+        try:
+            return option in inspect.signature(self.point.load()).parameters
+        except Exception:  # a plug-in is someone else's code and may raise anything
+            return False
+
     def create(self, options: Mapping[str, Any]) -> Critic:
         """Its critic, made with ``options``.
 

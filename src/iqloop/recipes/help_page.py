@@ -17,7 +17,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
         *("a", "b", "preference", "probability", "reasoning"),
         *("method", "position_bias", "unparsed"),
     ),
-    "rank": ("path", "rank", "strength", "error"),
+    "rank": ("path", "rank", "strength", "error", "standard_error", "score", "group", "comparisons"),
+    "rerank": ("path", "rank", "strength", "error", "standard_error", "score", "seed", "pruned"),
     "apply": ("input", "output", "tool", "seconds"),
     "restore": (
         *("input", "output", "steps", "stop_reason", "score_before", "score_after"),
@@ -46,7 +47,9 @@ _EXPLAINED = """
 digit of the range where the rating was read out; low means a guess. `unparsed`: answers on the way that could
 not be read. `answers`: every answer that was written. `preference`: `A`, `B` or `similar`; `probability`: that
 A is better, ties split; `method`: `comparison` (both orders were asked) or `thurstone` (from two scores);
-`position_bias`: mean probability of the image shown first, less one half."""
+`position_bias`: mean probability of the image shown first, less one half. `strength`: log-strength of mean 0, or
+by score the score; `standard_error`: of the strength, by score the rating's own deviation; `comparisons`: in how
+many the image stood. `pruned`: the candidate was left halfway."""
 
 WIDTH = 100
 """Columns of the help texts, whatever the terminal."""

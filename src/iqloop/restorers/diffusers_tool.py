@@ -161,7 +161,7 @@ class DiffusersTool:
         top, left = (int(part[0, channel, 0, 0]) for channel in (3, 4))
         generator = torch.Generator().manual_seed(tile_seed(seed, top, left))
         height, width = (length * self._info.scale for length in part.shape[-2:])
-        with _unwarned():
+        with unwarned():
             result = self._call(padded(part[:, :3], self._multiple), generator)
         return result[..., :height, :width]
 
@@ -189,7 +189,7 @@ class DiffusersTool:
 
 
 @contextlib.contextmanager
-def _unwarned() -> Iterator[None]:
+def unwarned() -> Iterator[None]:
     """diffusers calls what itself, torch and numpy deprecate; whoever runs a pipeline cannot mend it."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
@@ -341,7 +341,7 @@ def _build(folder: Path, index: dict[str, Any], kind: Kind) -> Any:
         import diffusers
     except ImportError as error:
         raise missing_extra("diffusers", "diffusion") from error
-    _quiet()
+    quiet()
     made: Any = getattr(diffusers, kind.runs)
     takes = inspect.signature(made.__init__).parameters
     options: dict[str, Any] = {key: index[key] for key in takes if key in index and not isinstance(index[key], list)}
@@ -353,7 +353,7 @@ def _build(folder: Path, index: dict[str, Any], kind: Kind) -> Any:
                 raise ToolError(f"{folder.name}: {INDEX} names no {key}, which {kind.runs} needs")
             options[key] = None
     try:
-        with _unwarned():
+        with unwarned():
             pipeline = made(**options)
     except Exception as error:  # constructors look into whatever parts they were given
         raise ToolError(f"{folder.name}: its parts do not make a {kind.runs} ({_reason(error)})") from error
@@ -374,7 +374,7 @@ def _load(folder: Path, part: str, named: Sequence[str]) -> Any:
     if any(home.rglob("*.py")):
         raise ToolError(f"{folder.name}: {part} comes with code, which is not run")
     try:
-        with _unwarned():
+        with unwarned():
             return _network(folder, part, made) if issubclass(made, torch.nn.Module) else _settled(home, made)
     except IqloopError:
         raise
@@ -483,7 +483,7 @@ def _describe(
     )
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Both libraries show bars and log advice while they load and run."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging

@@ -40,10 +40,18 @@ class Learner:
 
         Neither is read here: on a GPU that would wait for the step to end.
         """
+        value = distance(*self.answer(batch, bf16), loss)
+        return value.detach(), self.advance(value, rate, clip, average_decay)
+
+    def answer(self, batch: Batch, bf16: bool) -> tuple[Tensor, Tensor]:
+        """The net's answers to a batch, with a gradient, and what they should be: float32 ``(B, 3, H, W)``."""
         given, target = (part.to(self.device, non_blocking=True).float() / 255 for part in batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            answer = self.model(given.contiguous(memory_format=self.layout))
-        value = distance(answer.float(), target, loss)
+            answer: Tensor = self.model(given.contiguous(memory_format=self.layout))
+        return answer.float(), target
+
+    def advance(self, value: Tensor, rate: float, clip: float, average_decay: float) -> Tensor:
+        """Change the weights down the gradient of a loss of any kind; returns the gradient's norm as `step` does."""
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.trained.values(), clip)
         for group in self.optimiser.param_groups:
@@ -53,16 +61,18 @@ class Learner:
         with torch.no_grad():
             averages = [self.average.get_parameter(name) for name in self.trained]
             torch._foreach_lerp_(averages, list(self.trained.values()), 1 - average_decay)
-        return value.detach(), norm
+        return norm
 
-    def save(self, path: Path, step: int) -> None:
-        """Write all that is needed to go on, whole or not at all."""
-        state = {
+    def save(self, path: Path, step: int, kept: dict[str, Any] | None = None) -> None:
+        """Write all that is needed to go on, whole or not at all; ``kept`` is a keeper's state, if there is one."""
+        state: dict[str, Any] = {
             "net": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": step,
         }
+        if kept is not None:
+            state["kept"] = kept
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
@@ -78,7 +88,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """What `Learner.save` wrote; nothing in the file is executed. Raises `UsageError` for a file that is damaged."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: state[name] for name in ("net", "average", "optimiser", "step")}
+        return {name: state[name] for name in ("net", "average", "optimiser", "step")} | {"kept": state.get("kept")}
     except Exception as error:  # a damaged archive raises whatever its bytes provoke
         raise UsageError(f"{path}: damaged or of another kind; remove it to begin again") from error
 
