@@ -15,7 +15,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from iqloop import distort
-    from iqloop.agents import Budget, Restoration, RestoreSettings, profile, rank_by_score, restore
+    from iqloop.agents import (
+        BestOf,
+        Budget,
+        Ranking,
+        Restoration,
+        RestoreSettings,
+        best_of,
+        profile,
+        rank,
+        rank_by_score,
+        restore,
+    )
     from iqloop.critic import Critic, Degradation, Preference, Rating, Unparsed
     from iqloop.critic.known import KNOWN, create_critic
     from iqloop.critic.loss import CriticLoss
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOWN",
+    "BestOf",
     "Budget",
     "Critic",
     "CriticLoss",
@@ -32,6 +44,7 @@ __all__ = [
     "Metric",
     "Photo",
     "Preference",
+    "Ranking",
     "Rating",
     "Registry",
     "Restoration",
@@ -40,6 +53,7 @@ __all__ = [
     "ToolInfo",
     "Unparsed",
     "__version__",
+    "best_of",
     "create_critic",
     "create_metric",
     "default_registry",
@@ -47,6 +61,7 @@ __all__ = [
     "list_metrics",
     "load_tool",
     "profile",
+    "rank",
     "rank_by_score",
     "read",
     "restore",
@@ -65,7 +80,11 @@ _HOMES = {
     "Preference": "iqloop.critic.verdicts",
     "Rating": "iqloop.critic.verdicts",
     "Unparsed": "iqloop.critic.verdicts",
+    "BestOf": "iqloop.agents",
+    "best_of": "iqloop.agents",
     "Budget": "iqloop.agents",
+    "rank": "iqloop.agents",
+    "Ranking": "iqloop.agents",
     "Restoration": "iqloop.agents",
     "profile": "iqloop.agents",
     "RestoreSettings": "iqloop.agents",

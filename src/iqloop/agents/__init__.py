@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from iqloop.agents.cache import Cache as Cache
     from iqloop.agents.candidate import Candidate as Candidate
     from iqloop.agents.candidate import pixel_hash as pixel_hash
+    from iqloop.agents.choose import BestOf as BestOf
+    from iqloop.agents.choose import best_of as best_of
     from iqloop.agents.diagnosis import Suspect as Suspect
     from iqloop.agents.diagnosis import diagnose as diagnose
     from iqloop.agents.disk_cache import open_cache as open_cache
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from iqloop.agents.order import load_stages as load_stages
     from iqloop.agents.order import order_prior as order_prior
     from iqloop.agents.plan import make_plan as make_plan
+    from iqloop.agents.ranking import Match as Match
     from iqloop.agents.ranking import Ranked as Ranked
+    from iqloop.agents.ranking import Ranking as Ranking
+    from iqloop.agents.ranking import rank as rank
     from iqloop.agents.ranking import rank_by_score as rank_by_score
     from iqloop.agents.ranking import rank_ratings as rank_ratings
     from iqloop.agents.settings import PROFILES as PROFILES
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from iqloop.agents.trace import without_times as without_times
 
 _HOMES = {
+    "choose": ("BestOf", "best_of"),
     "budget": ("Budget",),
     "cache": ("Cache",),
     "candidate": ("Candidate", "pixel_hash"),
@@ -57,7 +63,7 @@ _HOMES = {
     "loop": ("Restoration", "restore"),
     "order": ("load_stages", "order_prior"),
     "plan": ("make_plan",),
-    "ranking": ("Ranked", "rank_by_score", "rank_ratings"),
+    "ranking": ("Match", "Ranked", "Ranking", "rank", "rank_by_score", "rank_ratings"),
     "settings": ("PROFILES", "RestoreSettings", "profile"),
     "stop": ("STOP_REASONS", "StopReason"),
     "toolbox": ("Toolbox",),
@@ -68,6 +74,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "PROFILES",
     "STOP_REASONS",
+    "BestOf",
     "Budget",
     "Cache",
     "Candidate",
@@ -76,13 +83,16 @@ __all__ = [
     "Fidelity",
     "JudgeSettings",
     "Judgement",
+    "Match",
     "Ranked",
+    "Ranking",
     "Restoration",
     "RestoreSettings",
     "StopReason",
     "Suspect",
     "Toolbox",
     "Trace",
+    "best_of",
     "diagnose",
     "load_evidence",
     "load_stages",
@@ -92,6 +102,7 @@ __all__ = [
     "order_prior",
     "pixel_hash",
     "profile",
+    "rank",
     "rank_by_score",
     "rank_ratings",
     "restore",

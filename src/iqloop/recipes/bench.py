@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from iqloop.recipes import evaluate_run, failures, options
+from iqloop.recipes import bench_critic_loss, bench_rank, bench_rerank, evaluate_run, failures, options
 from iqloop.recipes.console import Console
 
 TREATMENTS = ("noise", "blur", "compression", "darken", "low-resolution")
@@ -339,3 +339,8 @@ def ablations(
     for line in text.splitlines():
         console.line(line)
     return failures.DONE
+
+
+command.add_command(bench_critic_loss.command)
+command.add_command(bench_rank.command)
+command.add_command(bench_rerank.command)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "describe": "Describe the quality of images in words.",
     "compare": "Say which of two images is better.",
     "rank": "Order images from best to worst.",
+    "rerank": "Make several candidates with a diffusion pipeline, and put the best first.",
     "metrics": "List the critics, and which are at hand.",
     "models": "List the weights of critics and restorers, and fetch them.",
     "tools": "List the restoration tools, and add your own.",

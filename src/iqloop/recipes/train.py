@@ -11,6 +11,8 @@ COMMANDS: dict[str, str] = {
     "judge": "Measure what a critic's answers are worth to the loop.",
     "mini": "Train qinsight-mini, the embedded critic, from nothing.",
     "order": "Measure in which order to mend two degradations, from the tools at hand.",
+    "diffusion": "Train a diffusion pipeline with the critic: from its preferences, or by its gradient.",
+    "generator": "Train a small diffusion pipeline that enlarges photographs.",
     "restorer": "Train a small net that restores: noise, JPEG, blur, darkness, size.",
 }
 """Each job and its help line. Its module is ``iqloop.recipes.train_NAME``, its click command ``command``."""
