@@ -15,6 +15,7 @@ from iqloop.errors import PrerequisiteError, ToolError, UsageError
 from iqloop.restorers import default_registry
 from iqloop.restorers.diffusers_tool import unwarned
 from iqloop.restorers.diffusion.candidate_run import CandidateRun, predicted_clean
+from iqloop.restorers.diffusion.colours import with_colours_of
 from iqloop.restorers.diffusion.generate import PipelineGenerator, Request, ToolGenerator
 from iqloop.restorers.diffusion.opening import open_pipeline, version_of
 from iqloop.restorers.diffusion.thrift import in_parts
@@ -263,3 +264,18 @@ def test_tools_with_a_seed() -> None:
     registry = default_registry(plugins=False)
     with pytest.raises(UsageError, match="nothing to choose"):
         ToolGenerator(registry.get("median-switch"), IMAGE)
+
+
+def test_keeps_colours(folders: dict[str, Path]) -> None:
+    """Hues are the input's, at every size; light and shade are what was made; alone it changes nothing."""
+    pipeline = open_pipeline(folders["upscaler"])
+    image = torch.tensor([0.5, 0.4, 0.3])[:, None, None].expand(3, 16, 24).contiguous()
+    own = PipelineGenerator(pipeline, Request(image=image, steps=2)).begin(0).finish()
+    kept = PipelineGenerator(pipeline, Request(image=image, steps=2, keep_colours=True)).begin(0).finish()
+    assert kept.shape == own.shape and not torch.equal(kept, own)
+    inside = ((kept > 0) & (kept < 1)).all(dim=0)
+    difference = (kept[0] - kept[2])[inside]
+    torch.testing.assert_close(difference, torch.full_like(difference, 0.2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(with_colours_of(IMAGE, IMAGE), IMAGE)
+    with pytest.raises(UsageError, match="colours can be kept"):
+        PipelineGenerator(open_pipeline(folders["text-to-image"]), Request(prompt="a", keep_colours=True))

@@ -154,7 +154,7 @@ def test_goes_on_from_an_autoencoder(photographs: list[NDArray[np.uint8]], tmp_p
     before = diffusers.VQModel.from_pretrained(source).encoder.conv_in.weight
     after = diffusers.VQModel.from_pretrained(tmp_path / "two/autoencoder/vqvae").encoder.conv_in.weight
     torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
-    with pytest.raises(UsageError, match="expected the folder of an autoencoder"):
+    with pytest.raises(UsageError, match="expected the folder of a VQModel"):
         train_generator(
             photographs, photographs[:1], once, tmp_path / "three", sizes=TINY, source=tmp_path / "one/pipeline/unet"
         )

@@ -165,6 +165,7 @@ def best_of(
     guidance: float | None = None,
     steps: int | None = None,
     size: tuple[int, int] | None = None,
+    keep_colours: bool | None = None,
     critic: str | Path | Critic | None = None,
     by: By = "hybrid",
     seed: int = 0,
@@ -189,6 +190,8 @@ def best_of(
         mask: of an inpainting: white where something new is to be painted.
         prompt, negative_prompt, strength, guidance, steps, size: see
             `iqloop.restorers.diffusion.generate.Request`; those that a pipeline has no use for must be left out.
+        keep_colours: take the image's colours and only light and shade of what is made; None does so for the
+            package's own generators alone, whose colours are weak.
         critic: a name, folder or `Critic`; the embedded one if None.
         by, scorers, max_comparisons, prune: see `choose`.
         seed: of the first candidate.
@@ -205,7 +208,7 @@ def best_of(
 
     pixels = None if image is None else _pixels(image)
     asked: dict[str, Any] = {"strength": strength, "guidance": guidance, "steps": steps, "size": size, "prompt": prompt}
-    asked |= {"negative_prompt": negative_prompt, "more": more}
+    asked |= {"negative_prompt": negative_prompt, "more": more, "keep_colours": keep_colours}
     covered = None if mask is None else _pixels(mask).mean(0, keepdim=True)
     made = generator_of(generator, pixels, covered, asked, device)
     judge = critic if isinstance(critic, Critic) else create_critic(DEFAULT if critic is None else str(critic))
@@ -224,23 +227,26 @@ def best_of(
 
 
 def generator_of(
-    what: Any, image: Tensor | None, mask: Tensor | None, asked: dict[str, Any], device: str | None
+    what: Any, image: Tensor | None, mask: Tensor | None, asked: Mapping[str, Any], device: str | None
 ) -> Generator:
     """Whatever makes candidates, from what `best_of` takes; ``asked`` are the other fields of a `Request`."""
     from iqloop.restorers.diffusion.generate import PipelineGenerator, Request, ToolGenerator
-    from iqloop.restorers.diffusion.opening import open_pipeline
+    from iqloop.restorers.diffusion.opening import EMBEDDED, open_pipeline
     from iqloop.restorers.tool import Tool
 
+    keep = asked.get("keep_colours")
     if isinstance(what, Tool):
         if image is None:
             raise UsageError(f"{what.info.name} restores an image: give it one")
-        return ToolGenerator(what, image)
+        return ToolGenerator(what, image, what.info.name in EMBEDDED if keep is None else keep)
     if hasattr(what, "begin"):
         ready: Generator = what
         return ready
     named = isinstance(what, (str, Path))
     pipeline = open_pipeline(what, device or "cpu") if named else what
-    return PipelineGenerator(pipeline, Request(image, mask, **asked), str(what) if named else None)
+    colours = named and str(what) in EMBEDDED if keep is None else keep
+    request = Request(image, mask, **{**asked, "keep_colours": colours})
+    return PipelineGenerator(pipeline, request, str(what) if named else None)
 
 
 def _pixels(source: Source) -> Tensor:

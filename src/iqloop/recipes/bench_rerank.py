@@ -88,7 +88,7 @@ def command(
     from iqloop.recipes.bench_critic import machine
     from iqloop.recipes.bench_tools import check_outputs, middle, photographs, use_threads
     from iqloop.recipes.loading import load_critic
-    from iqloop.restorers.diffusion.opening import open_pipeline, version_of
+    from iqloop.restorers.diffusion.opening import EMBEDDED, open_pipeline, version_of
 
     check_outputs(out, None)
     if threads is not None:
@@ -100,7 +100,15 @@ def command(
     with console.progress(len(readers) * candidates, "making") as progress:
         for i, read in enumerate(readers):
             rows += draw(
-                opened, middle(read(), side), f"photograph {i}", candidates, steps, critic, judge, progress.advance
+                opened,
+                middle(read(), side),
+                f"photograph {i}",
+                candidates,
+                steps,
+                critic,
+                judge,
+                pipeline in EMBEDDED,
+                progress.advance,
             )
     given = f"--candidates {candidates} --side {side} --steps {steps} --held-out {held_out}"
     about = (
@@ -129,6 +137,7 @@ def draw(
     steps: int,
     critic: Critic,
     judge: Critic,
+    keep_colours: bool = False,
     done: Callable[[], object] = lambda: None,
 ) -> list[Drawn]:
     """All candidates of one photograph ``(H, W, 3)`` uint8, with sides that the pipeline's scale divides."""
@@ -145,7 +154,7 @@ def draw(
     height, width = (length // scale * scale for length in clean.shape[:2])
     clean = np.ascontiguousarray(clean[:height, :width])
     small = torch.from_numpy(distort.downsample(clean, scale, "bicubic").copy()).permute(2, 0, 1).float() / 255
-    generator = PipelineGenerator(pipeline, Request(image=small, steps=steps))
+    generator = PipelineGenerator(pipeline, Request(image=small, steps=steps, keep_colours=keep_colours))
     shown: list[Tensor] = []
     images: list[Tensor] = []
     seconds: list[float] = []

@@ -53,6 +53,12 @@ _IMAGE = click.Path(dir_okay=False)
 @click.option("--guidance", type=float, help="Weight of the prompt.  [default: the pipeline's]")
 @click.option("--size", metavar="WxH", help="Of an image that is made from a text, in pixels.")
 @click.option(
+    "--keep-colours/--own-colours",
+    default=None,
+    help="The image's colours, and only light and shade of what is made, or all of it.  [default: own, but for the "
+    "package's generator]",
+)
+@click.option(
     "--by",
     type=click.Choice(["score", "comparison", "hybrid"]),
     help="As of  iqloop rank.  [default: hybrid if the critic compares, else score]",
@@ -172,14 +178,14 @@ def _generator(
     if tool is not None:
         if pixels is None:
             raise UsageError("--tool restores an image: name one")
-        unfit = [
-            key for key, value in asked.items() if value is not None and key not in ("steps", "prompt", "strength")
-        ]
+        fitting = ("steps", "prompt", "strength", "keep_colours")
+        unfit = [key for key, value in asked.items() if value is not None and key not in fitting]
         if unfit:
             raise UsageError(f"--tool takes no --{unfit[0].replace('_', '-')}: leave it out, or use --pipeline")
         restorer = _tool(tool, asked, place)
-        said = {"tool": restorer.info.name, "version": restorer.info.version}
-        return generator_of(restorer, pixels, None, {}, None), said
+        tried: Any = generator_of(restorer, pixels, None, {"keep_colours": asked["keep_colours"]}, None)
+        said = {"tool": restorer.info.name, "version": restorer.info.version, "keep_colours": tried.keep_colours}
+        return tried, said
     if pixels is None and pipeline is None:
         raise UsageError(
             f"name an IMAGE to enlarge with {GENERATOR}, or a --pipeline that makes images from a --prompt"
@@ -199,6 +205,7 @@ def _generator(
     from iqloop.restorers.diffusion.opening import version_of
 
     told = {key: value for key, value in asked.items() if value is not None and key != "mask"}
+    told["keep_colours"] = made.request.keep_colours
     return made, {"pipeline": name, "kind": made.kind, "version": version_of(name, made.pipeline), **told}
 
 
@@ -214,7 +221,7 @@ def _tool(name: str, asked: dict[str, Any], place: str) -> Any:
     called, equals, folder = name.partition("=")
     where = EMBEDDED.get(name) or (Path(folder) if equals else Path(name) if Path(name).is_dir() else None)
     if where is None or not where.is_dir():
-        unfit = [key for key, value in asked.items() if value is not None]
+        unfit = [key for key, value in asked.items() if value is not None and key != "keep_colours"]
         if unfit:
             raise UsageError(f"--{unfit[0]} is for pipelines, {name} is none: leave it out")
         registry = default_registry()

@@ -32,6 +32,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--denoiser-batch", type=click.IntRange(1), help="Patches of a step.  [default: 16]")
 @click.option("--latent-noise", type=click.FloatRange(0), help="On latents while they are learned.  [default: 0.05]")
 @click.option("--autoencoder", "source", type=_PATH, help="Folder of an autoencoder to go on from.")
+@click.option("--denoiser", "denoiser_source", type=_PATH, help="Folder of a denoiser to go on from.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: 0.001]")
 @click.option("--save-every", type=click.IntRange(1), help="Steps between checkpoints.  [default: 250]")
 @click.option("--validate-every", type=click.IntRange(1), help="Steps between measurements.  [default: 500]")
@@ -50,6 +51,7 @@ def command(
     photos: tuple[Path, ...],
     scale: str,
     source: Path | None,
+    denoiser_source: Path | None,
     workers: int,
     threads: int,
     device: str | None,
@@ -90,6 +92,7 @@ def command(
         console.line,
         sizes=sizes,
         source=source,
+        denoiser_source=denoiser_source,
         workers=workers,
         device=place,
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from iqloop.errors import IqloopError, ToolError, UsageError
 from iqloop.restorers.diffusers_tool import padded, unwarned
 from iqloop.restorers.diffusion.candidate_run import CandidateRun
+from iqloop.restorers.diffusion.colours import with_colours_of
 from iqloop.restorers.tool import Tool
 
 LATENT = "LDMSuperResolutionPipeline"
@@ -39,6 +40,9 @@ class Request:
     """Of the whole schedule; the pipeline's own default if None."""
     size: tuple[int, int] | None = None
     """Height and width of what a text becomes."""
+    keep_colours: bool = False
+    """Take the colours of the image and only light and shade of what is made (`iqloop.restorers.diffusion.colours`);
+    without it a candidate is what the pipeline itself gives."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further keywords of the pipeline's call."""
 
@@ -130,6 +134,8 @@ class PipelineGenerator:
                 f"the mask has {asked.mask.shape[-1]} x {asked.mask.shape[-2]} pixels, the image "
                 f"{asked.image.shape[-1]} x {asked.image.shape[-2]}: they must be of one size"
             )
+        if asked.keep_colours and asked.image is None:
+            raise UsageError("colours can be kept of an image only: give one, or leave that out")
         if asked.steps is not None and asked.steps < 1:
             raise UsageError(f"steps must be at least 1, got {asked.steps}")
 
@@ -158,10 +164,10 @@ class PipelineGenerator:
             if value is not None:
                 options[key] = value
         found: Tensor = pipeline(**options).images[0]
-        return self._cropped(found.float().cpu()).clamp(0, 1)
+        return self._finished(found.float().cpu().clamp(0, 1))
 
-    def _cropped(self, image: Tensor) -> Tensor:
-        """Without what the input was grown by, at the scale of the output."""
+    def _finished(self, image: Tensor) -> Tensor:
+        """Without what the input was grown by, at the scale of the output; in the input's colours if that was asked."""
         if self.request.image is None or self.request.size is not None:
             return image
         kept = []
@@ -169,7 +175,8 @@ class PipelineGenerator:
             length = self.request.image.shape[axis]
             grown = -(-length // self.multiple) * self.multiple
             kept.append(round(length * image.shape[axis] / grown))
-        return image[:, : kept[0], : kept[1]]
+        image = image[:, : kept[0], : kept[1]]
+        return with_colours_of(image, self.request.image) if self.request.keep_colours else image
 
     @property
     def multiple(self) -> int:
@@ -194,7 +201,7 @@ class PipelineGenerator:
                 pixels = coder.decode(sample.to(next(coder.parameters()).dtype)).sample
         else:
             pixels = None  # packed, as transformers have them: only the pipeline knows how
-        return None if pixels is None else self._cropped(((pixels[0].float().cpu() + 1) / 2).clamp(0, 1))
+        return None if pixels is None else self._finished(((pixels[0].float().cpu() + 1) / 2).clamp(0, 1))
 
 
 class PipelineRun:
@@ -249,13 +256,13 @@ class PipelineRun:
 class ToolGenerator:
     """A tool whose output depends on the seed."""
 
-    def __init__(self, tool: Tool, image: Tensor) -> None:
+    def __init__(self, tool: Tool, image: Tensor, keep_colours: bool = False) -> None:
         """Take an image ``(3, H, W)`` in [0, 1]. Raises `UsageError` for a tool that gives one output only."""
         if not tool.info.seeded:
             raise UsageError(
                 f"{tool.info.name} gives one output for any seed: there is nothing to choose from; use  iqloop apply"
             )
-        self.tool, self.image = tool, image
+        self.tool, self.image, self.keep_colours = tool, image, keep_colours
 
     @property
     def name(self) -> str:
@@ -281,9 +288,10 @@ class ToolRun:
 
     def finish(self) -> Tensor:
         """Run the tool. Raises `ToolError`."""
-        result = self._source.tool.restore(self._source.image[None], seed=self._seed)[0]
+        source = self._source
+        result = source.tool.restore(source.image[None], seed=self._seed)[0]
         self.work = 1.0
-        return result
+        return with_colours_of(result, source.image) if source.keep_colours else result
 
     def drop(self) -> None:
         """Nothing has been begun."""

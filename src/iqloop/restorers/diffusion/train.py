@@ -37,6 +37,8 @@ from iqloop.restorers.training.validation import Check, checks
 
 ACCOUNT = 64
 """Patches whose latents are measured when the autoencoder is done, for the code book."""
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""The file of a network's folder."""
 SAMPLING = 20
 """Steps of DDIM when held-out photographs are measured."""
 
@@ -102,6 +104,7 @@ def train_generator(
     *,
     sizes: Sizes | None = None,
     source: Path | None = None,
+    denoiser_source: Path | None = None,
     workers: int = 0,
     device: str | torch.device = "cpu",
 ) -> dict[str, float]:
@@ -115,6 +118,7 @@ def train_generator(
         say: told one line for each row of the log.
         sizes: of the parts; `SIZES` of the scale if None.
         source: a `VQModel`'s folder that the autoencoder goes on from; its code book is found anew.
+        denoiser_source: a `UNet2DModel`'s folder that the denoiser goes on from.
         workers: processes that make patches; 0 makes them in this one.
         device: where it is trained.
 
@@ -128,10 +132,13 @@ def train_generator(
     chosen, place = sizes or SIZES[settings.scale], torch.device(device)
     test = _held_out(held_out, settings)
     said = {**asdict(settings), **asdict(chosen), "photographs": fingerprint(photographs)}
-    said["source"] = None if source is None else hashed(source / "diffusion_pytorch_model.safetensors")
-    begun = build_autoencoder(chosen, settings.seed)
+    said["source"] = None if source is None else hashed(source / WEIGHTS)
+    said["denoiser_source"] = None if denoiser_source is None else hashed(denoiser_source / WEIGHTS)
+    begun, model = build_autoencoder(chosen, settings.seed), build_denoiser(chosen, settings.seed)
     if source is not None:
         _load(begun, source)
+    if denoiser_source is not None:
+        _load(model, denoiser_source)
     coder = _autoencoder(begun, photographs, test, settings, chosen, folder, said, say, workers, place)
     scheduler = build_scheduler()
     length = scheduler.config.num_train_timesteps
@@ -148,7 +155,6 @@ def train_generator(
         return _sampled(pipeline_of(coder, model), test, settings.seed)
 
     stage = _Stage("denoiser", settings.denoiser_steps, settings.denoiser_batch, settings.seed + 1, loss, figures)
-    model = build_denoiser(chosen, settings.seed)
     learner, result = _learn(stage, model, photographs, settings, chosen, folder, said, say, workers, place)
     save(pipeline_of(coder, learner.average), folder / "pipeline")
     return result
@@ -188,13 +194,14 @@ def _held_out(held_out: Sequence[Bytes], settings: GeneratorSettings) -> Check:
 
 
 def _load(model: Any, source: Path) -> None:
-    """A trained autoencoder's weights, but for the code book, whose length may be another."""
+    """The weights of a network that was trained, but for a code book, whose length may be another."""
     try:
-        weights = import_diffusers().VQModel.from_pretrained(source, local_files_only=True).state_dict()
+        weights = type(model).from_pretrained(source, local_files_only=True).state_dict()
         kept = {name: value for name, value in weights.items() if not name.startswith("quantize.")}
         model.load_state_dict({**model.state_dict(), **kept})
     except Exception as error:  # whatever a folder of something else provokes
-        raise UsageError(f"{source}: expected the folder of an autoencoder of the same sizes ({error})") from error
+        kind = type(model).__name__
+        raise UsageError(f"{source}: expected the folder of a {kind} of the same sizes ({error})") from error
 
 
 def _autoencoder(
