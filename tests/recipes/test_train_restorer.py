@@ -10,12 +10,16 @@ import torch
 from click.testing import Result
 from PIL import Image
 
+from iqloop.critic import known
 from iqloop.recipes import train_restorer
+from iqloop.restorers.spandrel_tool import read_metadata
 from iqloop.restorers.training import train
 from iqloop.restorers.training.export import export
 from iqloop.restorers.training.nets import NETS, build_net
 from iqloop.restorers.training.tasks import TASKS
+from iqloop.restorers.training.validation import figures
 from tests.conftest import Photograph
+from tests.critic.critic_fakes import BrightnessCritic
 
 from .helpers import run as command
 
@@ -181,3 +185,128 @@ def test_the_folder_of_a_run_is_no_other_folder(data: Path) -> None:
     assert result.exit_code == 2 and "expected an empty folder" in result.stderr
     result = run(data, *SMALL, "--steps", "1", name="file/run")
     assert result.exit_code == 2 and "cannot be made" in result.stderr
+
+
+# ---- with a critic
+
+
+@pytest.fixture
+def critics(monkeypatch: pytest.MonkeyPatch) -> dict[str, BrightnessCritic]:
+    """What every command gets, by name."""
+    found = {
+        "light": BrightnessCritic(name="light"),
+        "dark": BrightnessCritic(name="dark", lower_better=True),
+        "open": BrightnessCritic(name="open", score_range=(0.0, float("inf"))),
+    }
+    monkeypatch.setattr(known, "create_critic", lambda name, **options: found[name])
+    return found
+
+
+GUIDED = (*SMALL, "--critic", "light", "--held-out-critic", "dark", "--rate", "0.01", "--precision", "float32")
+
+
+def guidance_of(data: Path, name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(read_metadata(data.parent / name / "final.safetensors")["guidance"])
+    return found
+
+
+def last_row(data: Path, name: str) -> dict[str, float]:
+    rows = [json.loads(line) for line in (data.parent / name / "log.jsonl").read_text().splitlines()]
+    found: dict[str, float] = next(row for row in reversed(rows) if "light/clean/output" in row)
+    return found
+
+
+def test_the_critic_is_followed_and_the_other_one_looks_on(data: Path, critics: dict[str, BrightnessCritic]) -> None:
+    words = (*GUIDED, "--steps", "8", "--critic-loss", "20", "--stop-on", "none", "--validate-every", "4")
+    result = run(data, *words, name="bright")
+    assert result.exit_code == 0, result.output
+    assert "critic light, weight 20; held-out critic dark; the last weights are kept" in result.stdout
+    assert " fidelity=" in result.stdout and " reward=" in result.stdout
+    assert run(data, *words[:-2], "--validate-every", "8", "--fidelity", "1e6", name="anchored").exit_code == 0
+    bright, anchored = last_row(data, "bright"), last_row(data, "anchored")
+    assert bright["light/clean/output"] > anchored["light/clean/output"] + 0.2
+    assert bright["dark/clean/output"] == bright["light/clean/output"], "the same score, of which less is better"
+    said = guidance_of(data, "bright")
+    assert said["reward_weight"] == 20 and said["critic"] == "light fake-1" and said["held_out_critic"] == "dark fake-1"
+    assert said["cap"] is None and said["views"] == 1 and said["guard"] is None and said["fidelity"] == 1
+
+
+def test_a_cap_that_every_image_is_above_leaves_the_pixel_loss_alone(
+    data: Path, critics: dict[str, BrightnessCritic]
+) -> None:
+    words = ("--steps", "3", "--batch", "2")
+    assert run(data, *GUIDED, *words, "--critic-loss", "20", "--critic-cap", "1", name="capped").exit_code == 0
+    assert run(data, *SMALL, *words, "--rate", "0.01", "--precision", "float32", name="plain").exit_code == 0
+    states = [torch.load(data.parent / name / "last.pt", weights_only=True)["net"] for name in ("capped", "plain")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_the_held_out_critic_keeps_the_start_and_ends_the_run(data: Path, critics: dict[str, BrightnessCritic]) -> None:
+    words = (*GUIDED, "--steps", "50", "--critic-loss", "20", "--fidelity", "0", "--validate-every", "1")
+    result = run(data, *words, "--patience", "3")
+    assert result.exit_code == 0 and "kept by dark" in result.stdout
+    assert "kept: the weights of step 0 of 50, those of the start: none was better by dark" in result.stdout
+    assert last_row(data, "run")["step"] == 3 and guidance_of(data, "run")["kept_step"] == 0
+    by_psnr = run(data, *words, "--patience", "2", "--stop-on", "psnr", name="psnr")
+    assert by_psnr.exit_code == 0 and "kept by psnr" in by_psnr.stdout
+
+
+def test_an_interrupted_run_with_a_critic_goes_on(
+    data: Path, critics: dict[str, BrightnessCritic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Patches of 32 and views of 24 pixels at least: where a view lies depends on the step.
+    words: tuple[str, ...] = (
+        *GUIDED,
+        "--patch",
+        "32",
+        "--critic-loss",
+        "20",
+        "--critic-views",
+        "2",
+        "--stop-on",
+        "ssim",
+    )
+    words = (*words, "--steps", "4", "--save-every", "2", "--validate-every", "3", "--psnr-loss", "50")
+    assert run(data, *words, name="unbroken").exit_code == 0
+    asked: list[int] = []
+
+    def interrupt(*arguments: object) -> dict[str, float]:
+        asked.append(0)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        return figures(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "figures", interrupt)
+        assert run(data, *words).exit_code == 130
+    assert torch.load(data.parent / "run/last.pt", weights_only=True)["step"] == 2
+    assert run(data, *words).exit_code == 0
+    finals = [(data.parent / name / "final.safetensors").read_bytes() for name in ("unbroken", "run")]
+    assert finals[0] == finals[1]
+    for other, expected in (
+        (("--critic-views", "1"), "views was 2, is 1"),
+        (("--critic-cap", "3"), "cap was None, is 3.0"),
+        (("--critic", "dark", "--held-out-critic", "light"), "critic was light fake-1, is dark fake-1"),
+    ):
+        mixed = run(data, *words, *other)
+        assert mixed.exit_code == 2 and expected in mixed.stderr, mixed.output
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--critic-views", "1"), "--critic-views has no effect without  --critic-loss WEIGHT"),
+        (("--critic", "light", "--patience", "2"), "--critic, --patience has no effect"),
+        (("--critic-loss", "0"), "0.0 is not in the range x>0"),
+        (("--critic-loss", "1", "--critic", "dark", "--held-out-critic", "dark"), "must be another than the one"),
+        (("--critic-loss", "1", "--critic", "open", "--held-out-critic", "dark"), "open rates on an open range"),
+        (("--critic-loss", "1", *GUIDED[-8:], "--critic-cap", "9"), "cap must be within the critic's range of 1 to 5"),
+        (("--critic-loss", "nan", *GUIDED[-8:]), "weight must be positive"),
+    ],
+)
+def test_critics_that_do_not_fit(
+    data: Path, critics: dict[str, BrightnessCritic], options: tuple[str, ...], expected: str
+) -> None:
+    result = run(data, *SMALL, *options)
+    assert result.exit_code == 2 and expected in result.stderr, result.output
+    assert not (data.parent / "run").exists()

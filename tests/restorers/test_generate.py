@@ -18,7 +18,7 @@ from iqloop.restorers.diffusion.candidate_run import CandidateRun, predicted_cle
 from iqloop.restorers.diffusion.colours import with_colours_of
 from iqloop.restorers.diffusion.generate import PipelineGenerator, Request, ToolGenerator
 from iqloop.restorers.diffusion.opening import open_pipeline, version_of
-from iqloop.restorers.diffusion.thrift import in_parts
+from iqloop.restorers.diffusion.thrift import searched_by_tree
 
 from .test_restorers_diffusers import MAKERS, autoencoder, text_encoder, tokenizer, unet
 
@@ -250,14 +250,14 @@ def test_opening(folders: dict[str, Path], tmp_path: Path) -> None:
         open_pipeline("nobody/nothing", offline=True)
 
 
-def test_a_code_book_in_parts_is_the_code_book(folders: dict[str, Path]) -> None:
+def test_a_code_book_searched_by_tree_is_the_code_book(folders: dict[str, Path]) -> None:
     pipeline = diffusers.LDMSuperResolutionPipeline.from_pretrained(folders["latent"], local_files_only=True)
     latents = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         whole = pipeline.vqvae.decode(latents).sample
-        in_parts(pipeline)
-        parts = pipeline.vqvae.decode(latents).sample
-    torch.testing.assert_close(parts, whole)
+        searched_by_tree(pipeline)
+        found = pipeline.vqvae.decode(latents).sample
+    torch.testing.assert_close(found, whole)
 
 
 def test_tools_with_a_seed() -> None:

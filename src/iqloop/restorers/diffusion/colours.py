@@ -15,7 +15,7 @@ TO_LUMA = (0.299, 0.587, 0.114)
 
 
 def with_colours_of(image: Tensor, source: Tensor) -> Tensor:
-    """The luma of ``image`` ``(3, H, W)`` with the chroma of ``source`` ``(3, h, w)``, enlarged by bicubic interpolation.
+    """The luma of ``image`` ``(3, H, W)`` and the chroma of ``source`` ``(3, h, w)``, which is enlarged bicubically.
 
     All are in [0, 1].
 

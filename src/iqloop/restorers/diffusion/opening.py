@@ -15,7 +15,7 @@ import torch
 from iqloop.errors import IqloopError, PrerequisiteError, ToolError
 from iqloop.restorers.diffusers_tool import INDEX, LEFT_OUT, quiet, unwarned
 from iqloop.restorers.diffusion.parts import import_diffusers
-from iqloop.restorers.diffusion.thrift import in_parts
+from iqloop.restorers.diffusion.thrift import searched_by_tree
 
 EMBEDDED = {"ldm-mini-x2": Path(__file__).parents[2] / "weights" / "generators" / "ldm-mini-x2"}
 """The generators that come in the package, by name."""
@@ -67,7 +67,7 @@ def open_pipeline(name: str | Path, device: str | torch.device = "cpu", offline:
             f"{name} cannot be fetched ({reason}): go online, or name the folder of a copy with {INDEX}"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    in_parts(pipeline)
+    searched_by_tree(pipeline)
     return pipeline
 
 

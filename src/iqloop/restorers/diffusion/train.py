@@ -180,6 +180,8 @@ def save(pipeline: Any, folder: Path) -> None:
     from copy import deepcopy
 
     halves = {name: deepcopy(part).cpu().half() for name, part in _networks(pipeline).items()}
+    for part in halves.values():
+        part.register_to_config(_name_or_path="")  # where it came from is a path of this machine
     made = type(pipeline)(**{**pipeline.components, **halves})
     made.save_pretrained(folder, safe_serialization=True)
 

@@ -31,9 +31,10 @@ def begin(folder: Path, said: Mapping[str, Any]) -> None:
         except ValueError as error:
             raise UsageError(f"{file}: cannot be read ({error}): start in another folder") from error
         known = before if isinstance(before, dict) else {}
-        other = [key for key in ours if key not in FREE and known.get(key) != ours[key]]
+        # Of both: what a run was begun with and is not given any more has changed too.
+        other = [key for key in {**ours, **known} if key not in FREE and known.get(key) != ours.get(key)]
         if other:
-            changes = ", ".join(f"{key} was {known.get(key)}, is {ours[key]}" for key in other)
+            changes = ", ".join(f"{key} was {known.get(key)}, is {ours.get(key)}" for key in other)
             raise UsageError(f"{folder} holds a run with other settings ({changes}): start in another folder")
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -26,10 +26,12 @@ from iqloop.restorers.checksum import file_sha256
 from iqloop.restorers.receptive import receptive_radius
 from iqloop.restorers.training.damage import Bytes
 from iqloop.restorers.training.export import Precision, export
+from iqloop.restorers.training.guard import Keeper
+from iqloop.restorers.training.guidance import Guidance, guided_step
 from iqloop.restorers.training.learner import Learner, Loss, rate_at, read_checkpoint
 from iqloop.restorers.training.nets import Sizes, build_net, kind_of, load_weights, multiple_of, sizes_of
 from iqloop.restorers.training.record import Record, Say, begin
-from iqloop.restorers.training.stream import Patches, side_of, stream
+from iqloop.restorers.training.stream import Batch, Patches, side_of, stream
 from iqloop.restorers.training.tasks import Task
 from iqloop.restorers.training.validation import checks, figures, strip
 
@@ -108,6 +110,7 @@ def train_restorer(
     precision: Precision = "float16",
     workers: int = 0,
     device: str | torch.device = "cpu",
+    guidance: Guidance | None = None,
 ) -> dict[str, float]:
     """Train a net for a task; started again with the same arguments it goes on from the folder's last checkpoint.
 
@@ -129,9 +132,11 @@ def train_restorer(
         precision: of ``final.safetensors``.
         workers: processes that make the patches; 0 makes them in this one. The batches are the same.
         device: where the net is trained.
+        guidance: a reward beside the distance to the clean photographs; None trains as if there were no such thing.
 
     Returns:
-        The figures of the final weights on the held-out photographs (`validation.figures`).
+        The figures of the final weights on the held-out photographs (`validation.figures`); with a guard these are the
+        best weights, not the last ones.
 
     Raises:
         UsageError: something does not fit, or the folder holds another run, before the first step; or the loss is no
@@ -150,10 +155,20 @@ def train_restorer(
         "photographs": fingerprint(photographs),
         "source": None if source is None else hashed(source),
     }
+    keeper = None if guidance is None or guidance.guard is None else Keeper(guidance.guard)
+    guided = {} if guidance is None else guidance.said()
+    if keeper is not None:
+        # What decides which weights are kept is no free setting here.
+        on = [settings.validate_every, settings.validate_on, settings.validate_side, fingerprint(held_out)]
+        guided["chosen_on"] = on
+    said |= guided
     begin(folder, said)
     state = read_checkpoint(folder / "last.pt") if (folder / "last.pt").is_file() else None
     start, place = state["step"] if state else 0, torch.device(device)
-    patches = Patches(task, photographs, patch, settings.batch, settings.steps, settings.seed, start)
+    if state is not None and keeper is not None:
+        keeper.resume(state["kept"])
+    end = start if keeper is not None and keeper.stopped else settings.steps
+    patches = Patches(task, photographs, patch, settings.batch, end, settings.seed, start)
     batches = stream(patches, workers, pin=place.type == "cuda")
     learner = Learner(model, settings.weight_decay, place, settings.channels_last)
     if state is not None:
@@ -161,36 +176,77 @@ def train_restorer(
     test = checks(task, held_out, settings.validate_side, settings.validate_on)
     record = Record(folder, start, settings.steps, say)
     clock = time.monotonic()
-    rows: list[tuple[torch.Tensor, torch.Tensor]] = []
+    rows: list[dict[str, torch.Tensor]] = []
     result: dict[str, float] = {}
+    judges = None if guidance is None else guidance.judges
     try:
+        if keeper is not None and not keeper.first:
+            keeper.look(0, figures(learner.average, test, judges), learner.average)
+            record.write(0, keeper.first)
+            learner.save(folder / "last.pt", 0, keeper.state())
         for done, batch in enumerate(batches, start=start + 1):
             now = rate * rate_at(done - 1, settings.steps, settings.warmup)
             # At first the average would be little else than the weights that training began with.
             decay = min(settings.ema, done / (done + 9))
-            rows.append(learner.step(batch, now, settings.loss, settings.bf16, settings.clip, decay))
+            rows.append(_advance(learner, batch, settings, guidance, done - 1, now, decay))
             due = {name for name in DUE if done % getattr(settings, name) == 0 or done == settings.steps}
             if due:
-                loss, norm = (float(torch.stack(column).mean()) for column in zip(*rows, strict=True))
-                if not math.isfinite(loss + norm):
+                means = {name: float(torch.stack([row[name] for row in rows]).mean()) for name in rows[0]}
+                if not math.isfinite(means["loss"] + means["gradient"]):
                     raise UsageError(f"the loss is no number any more at step {done}: use another folder, a lower rate")
             if "log_every" in due:
                 seconds = round(time.monotonic() - clock, 1)
-                record.write(done, {"loss": loss, "gradient": norm, "rate": now, "seconds": seconds})
+                record.write(done, {**means, "rate": now, "seconds": seconds})
                 rows.clear()
             if "validate_every" in due:
-                result = figures(learner.average, test)
-                record.write(done, result)
+                result = figures(learner.average, test, judges)
+                if keeper is not None:
+                    keeper.look(done, result, learner.average)
+                record.write(done, result if keeper is None else {**result, "best": keeper.best.step})
                 record.picture(done, strip(learner.average, test))
-            if "save_every" in due:
-                learner.save(folder / "last.pt", done)
+            stopped = keeper is not None and keeper.stopped
+            if "save_every" in due or stopped:
+                learner.save(folder / "last.pt", done, None if keeper is None else keeper.state())
+            if stopped:
+                break
     finally:
         record.close()
+    if keeper is not None:
+        learner.average.load_state_dict(keeper.best.weights)
+        result, guided["kept_step"] = keeper.best.figures, keeper.best.step
     # Nothing was left to do where a finished run is started again: its file is written once more, and the same.
-    result = result or figures(learner.average, test)
+    result = result or figures(learner.average, test, judges)
     metadata = _metadata(learner.average, task, said, data, licence, result)
+    if guided:
+        metadata["guidance"] = json.dumps(guided)
     export(learner.average, folder / "final.safetensors", metadata, precision)
     return result
+
+
+def _advance(
+    learner: Learner,
+    batch: Batch,
+    settings: RestorerSettings,
+    guidance: Guidance | None,
+    step: int,
+    rate: float,
+    decay: float,
+) -> dict[str, torch.Tensor]:
+    """One step, and what is logged of it."""
+    if guidance is None:
+        loss, norm = learner.step(batch, rate, settings.loss, settings.bf16, settings.clip, decay)
+        return {"loss": loss, "gradient": norm}
+    return guided_step(
+        learner,
+        batch,
+        guidance,
+        step,
+        rate=rate,
+        loss=settings.loss,
+        bf16=settings.bf16,
+        clip=settings.clip,
+        average_decay=decay,
+    )
 
 
 DUE = ("log_every", "validate_every", "save_every")

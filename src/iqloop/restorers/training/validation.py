@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from iqloop.restorers.full_reference import PERFECT, psnr
+from iqloop.restorers.full_reference import PERFECT, psnr, ssim
 from iqloop.restorers.training.damage import Bytes
 from iqloop.restorers.training.stream import inner, to_tensor
 from iqloop.restorers.training.tasks import Task
+
+Judges = Mapping[str, Callable[[Tensor], float]]
+"""Scores of an image ``(3, H, W)`` in [0, 1], by the judge's name."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,22 @@ def apply(net: nn.Module, image: Bytes) -> Bytes:
     return result
 
 
-def figures(net: nn.Module, found: Sequence[Check]) -> dict[str, float]:
-    """``psnr/NAME/input`` and ``psnr/NAME/output`` in dB: the mean over the photographs, RGB, rounded to 8 bits."""
+def figures(net: nn.Module, found: Sequence[Check], judges: Judges | None = None) -> dict[str, float]:
+    """``psnr/NAME/input`` and ``psnr/NAME/output`` in dB: the mean over the photographs, RGB, rounded to 8 bits.
+
+    With judges also the means of their scores, ``JUDGE/NAME/output``, and of SSIM, ``ssim/NAME/output``.
+    """
     result: dict[str, float] = {}
     for check in found:
+        outputs = [apply(net, image) for image in check.given]
         result[f"psnr/{check.name}/input"] = check.before()
-        result[f"psnr/{check.name}/output"] = mean_psnr([apply(net, image) for image in check.given], check.target)
+        result[f"psnr/{check.name}/output"] = mean_psnr(outputs, check.target)
+        if judges is not None:
+            alike = [ssim(image, target) for image, target in zip(outputs, check.target, strict=True)]
+            result[f"ssim/{check.name}/output"] = float(np.mean(alike))
+            for name, judge in judges.items():
+                scores = [judge(to_tensor([image])[0].float() / 255) for image in outputs]
+                result[f"{name}/{check.name}/output"] = float(np.mean(scores))
     return result
 
 
