@@ -1,4 +1,4 @@
-"""The generator of the package: what it weighs, that diffusers loads it, and that its candidates show the photograph."""
+"""The generator of the package: what it weighs, that diffusers loads it, that its candidates show the photograph."""
 
 from __future__ import annotations
 

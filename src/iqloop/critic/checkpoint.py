@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from iqloop.critic.locate import (
+    VISION_LANGUAGE,
     as_critic_error,
     check_kind,
     is_out_of_memory,
@@ -68,6 +69,8 @@ class CheckpointSource:
     """A LoRA adapter laid over the checkpoint: a folder with ``adapter_config.json``, or a hub id."""
     revision: str | None = None
     """Commit, branch or tag of a hub id; None is its main branch. Not for folders, and not the adapter's."""
+    model_type: str = VISION_LANGUAGE
+    """What its ``config.json`` says it is; only `VISION_LANGUAGE` can be loaded by `load`."""
 
     @property
     def is_local(self) -> bool:

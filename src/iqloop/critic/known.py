@@ -16,6 +16,8 @@ from typing import Any
 
 from iqloop.critic.checkpoint import Attention, CheckpointSource, Quantization
 from iqloop.critic.engine import QwenCritic
+from iqloop.critic.locate import locate, read_json
+from iqloop.critic.natural_scene_net import MODEL_TYPE
 from iqloop.critic.plugins import Plugin, plugins
 from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1, VISUALQUALITY_R1_DIRECT
 from iqloop.critic.protocol import Critic
@@ -24,6 +26,9 @@ from iqloop.errors import CriticError, UsageError
 
 MINI_FOLDER = Path(__file__).resolve().parent.parent / "weights" / "qinsight-mini"
 """The embedded critic's checkpoint, inside the package."""
+
+NSS_FOLDER = MINI_FOLDER.with_name("nss-mini")
+"""The weights of the embedded critic by natural scene statistics, inside the package."""
 
 DEFAULT = "qinsight-mini"
 
@@ -48,6 +53,10 @@ KNOWN: dict[str, KnownCritic] = {
     "qinsight-mini": KnownCritic(
         CheckpointSource("qinsight-mini", str(MINI_FOLDER), max_new_tokens=160, licence="Apache-2.0"),
         "embedded; trained here on synthetic degradations, reads an image's own pixels",
+    ),
+    "nss-mini": KnownCritic(
+        CheckpointSource("nss-mini", str(NSS_FOLDER), tasks=("score",), licence="Apache-2.0", model_type=MODEL_TYPE),
+        "embedded; natural scene statistics and a small net, trained here: a second opinion that only scores",
     ),
     "qinsight": KnownCritic(
         CheckpointSource(
@@ -106,11 +115,12 @@ def create_critic(
 ) -> Critic:
     """A critic by name or folder. Published checkpoints, own ones and adapters are a `QwenCritic`.
 
-    A metric of pyiqa takes ``device``, and a plug-in what it takes; both may ignore ``batch_size`` and ``seed``.
+    Natural scene statistics and a metric of pyiqa take ``device``, and a plug-in what it takes; all may ignore
+    ``batch_size`` and ``seed``.
 
     Args:
-        name: one of `KNOWN`; ``pyiqa:NAME``; a plug-in's critic; a folder with a Qwen2.5-VL checkpoint, or with a LoRA
-            adapter of one.
+        name: one of `KNOWN`; ``pyiqa:NAME``; a plug-in's critic; a folder with a Qwen2.5-VL checkpoint, with a LoRA
+            adapter of one, or with weights of `iqloop train nss`.
         device: torch device; None takes a GPU when there is one.
         dtype: float32, bfloat16 or float16; None is float32 on a CPU and bfloat16 on a GPU.
         decoding: how scores are read out; see `iqloop.critic.engine`.
@@ -139,6 +149,9 @@ def create_critic(
     plugin = None if name in KNOWN else plugin_critics().get(name)
     if plugin is not None:
         return plugin.create(given)
+    folder = _statistics(name)
+    if folder is not None:
+        return _create_statistics(name, folder, given)
     source = source_of(name, base=base, subfolder=subfolder, revision=revision)
     comparison = KNOWN[name].comparison if name in KNOWN else None
     if comparison is not None:
@@ -186,9 +199,11 @@ def source_of(
 ) -> CheckpointSource:
     """The checkpoint that a name of `KNOWN` or a folder stands for; options as for `create_critic`.
 
-    Raises `UsageError` when it is neither, when a folder has its checkpoints in subfolders and none is named, and when
-    an option does not fit.
+    Raises `UsageError` when it is neither, when a folder has its checkpoints in subfolders and none is named, when it
+    holds natural scene statistics, and when an option does not fit.
     """
+    if _statistics(name) is not None:
+        raise UsageError(f"{name} has no language model, it scores by natural scene statistics: take another critic")
     if name in KNOWN:
         _refuse(name, "one of iqloop's own names", base=base, subfolder=subfolder)
         return _revised(KNOWN[name].source, revision)
@@ -271,10 +286,29 @@ def _is_adapter(folder: Path) -> bool:
     return not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors"))
 
 
+def _statistics(name: str) -> Path | None:
+    """The folder of a critic by natural scene statistics; None for all others."""
+    if name in KNOWN:
+        source = KNOWN[name].source
+        return Path(locate(source)) if source.model_type == MODEL_TYPE else None
+    file = Path(name).expanduser() / "config.json"
+    return file.parent if file.is_file() and read_json(file).get("model_type") == MODEL_TYPE else None
+
+
+def _create_statistics(name: str, folder: Path, given: Mapping[str, Any]) -> Critic:
+    from iqloop.critic.nss_critic import NaturalSceneCritic
+
+    _refuse_options(f"{name} scores by natural scene statistics", set(given) - {"device", "seed", "batch_size"})
+    return NaturalSceneCritic(name if name in KNOWN else folder.resolve().name, folder, device=given.get("device"))
+
+
 def _create_pyiqa(name: str, given: Mapping[str, Any]) -> Critic:
     from iqloop.critic.pyiqa_critic import PyiqaCritic
 
-    unknown = sorted(set(given) - {"device", "seed", "batch_size"})
-    if unknown:
-        raise UsageError(f"{name} is a metric of pyiqa and takes no option {', '.join(unknown)}: leave it out")
+    _refuse_options(f"{name} is a metric of pyiqa", set(given) - {"device", "seed", "batch_size"})
     return PyiqaCritic(name.removeprefix(PYIQA), device=given.get("device"), seed=given.get("seed", OPTIONS["seed"]))
+
+
+def _refuse_options(what: str, unknown: set[str]) -> None:
+    if unknown:
+        raise UsageError(f"{what} and takes no option {', '.join(sorted(unknown))}: leave it out")

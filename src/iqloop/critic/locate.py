@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from iqloop.critic.checkpoint import CheckpointSource
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)+")
+VISION_LANGUAGE = "qwen2_5_vl"
+"""``model_type`` of the checkpoints that answer questions."""
+EMBEDDED = {"qinsight-mini": "iqloop train mini", "nss-mini": "iqloop train nss"}
+"""The critics that come in the package, and what trains them."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -39,7 +43,7 @@ def locate(source: CheckpointSource) -> str:
         folder = Path(source.location) / source.subfolder
     else:
         folder = _cached(source)
-    check_kind(folder)
+    check_kind(folder, source.model_type)
     check_weights(folder)
     locate_adapter(source)
     return str(folder)
@@ -71,8 +75,8 @@ def locate_adapter(source: CheckpointSource) -> str | None:
     return str(folder)
 
 
-def check_kind(folder: Path) -> None:
-    """Refuse a folder without a Qwen2.5-VL configuration; raises `CriticError`."""
+def check_kind(folder: Path, wanted: str = VISION_LANGUAGE) -> None:
+    """Refuse a folder whose configuration is of another kind, by default than Qwen2.5-VL's; raises `CriticError`."""
     if not (folder / "config.json").is_file():
         below = sorted(file.parent.name for file in folder.glob("*/config.json"))
         hint = f"; it has checkpoints in its folders {' and '.join(below)}: name one" if below else ""
@@ -80,8 +84,9 @@ def check_kind(folder: Path) -> None:
             f"{folder}: expected a checkpoint folder with config.json, model.safetensors, tokenizer{hint}"
         )
     kind = read_json(folder / "config.json").get("model_type")
-    if kind != "qwen2_5_vl":
-        raise CriticError(f"{folder}: expected a Qwen2.5-VL checkpoint (model_type qwen2_5_vl), got {kind!r}")
+    if kind != wanted:
+        what = "a Qwen2.5-VL checkpoint" if wanted == VISION_LANGUAGE else "weights"
+        raise CriticError(f"{folder}: expected {what} (model_type {wanted}), got {kind!r}")
 
 
 def check_weights(folder: Path) -> int:
@@ -134,10 +139,10 @@ def _cached(source: CheckpointSource) -> Path:
     """The checkpoint's folder in the hub's cache."""
     repository, inside = _hub_id(source.location)
     if not repository:
-        if source.name == "qinsight-mini":
+        if source.name in EMBEDDED:
             raise PrerequisiteError(
                 f"the weights of {source.name} are missing: run  pip install --force-reinstall iqloop  (or train them: "
-                "iqloop train mini)"
+                f"{EMBEDDED[source.name]})"
             )
         base = f"the base of the adapter {source.adapter}" if source.adapter else source.name
         raise PrerequisiteError(

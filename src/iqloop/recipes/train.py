@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "critic": "Train a critic by reinforcement (GRPO, RL2R) on labelled images.",
     "judge": "Measure what a critic's answers are worth to the loop.",
     "mini": "Train qinsight-mini, the embedded critic, from nothing.",
+    "nss": "Train nss-mini, the embedded critic by natural scene statistics.",
     "order": "Measure in which order to mend two degradations, from the tools at hand.",
     "diffusion": "Train a diffusion pipeline with the critic: from its preferences, or by its gradient.",
     "generator": "Train a small diffusion pipeline that enlarges photographs.",
