@@ -410,7 +410,7 @@ def test_a_run_that_was_interrupted_ends_as_an_unbroken_one(folders: dict[str, P
         finals.append(torch.load(tmp_path / name / "last.pt", weights_only=True))
     one, two = finals
     assert all(torch.equal(value, two["adapter"][name]) for name, value in one["adapter"].items())
-    assert one["best"]["step"] == two["best"]["step"] == 7 and one["best"]["measured"] == two["best"]["measured"]
+    assert one["best"]["step"] == two["best"]["step"] > 0 and one["best"]["measured"] == two["best"]["measured"]
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("unbroken", "broken")]
     assert len(logs[0]) == len(logs[1]) == 1 + 7 + 3
 

@@ -4,7 +4,7 @@
     iqloop score photo.jpg --critic ./nss
 
 ``DATA`` holds ``photos/train`` and ``photos/val``, clean photographs, and ``rated/*.csv`` with the columns ``file`` and
-``mos_1_5``. Ten minutes on one core, most of them spent on the statistics of scenes; a run that is stopped begins anew.
+``mos_1_5``. Minutes on one core, most of them spent on the statistics of scenes; a run that is stopped begins anew.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def command(data: Path, out: Path, overwrite: bool, scenes: int, steps: int | No
     with console.progress(scenes, "scenes") as progress:
         examples = scene_examples(clean, scenes, gmsd, seed, lambda done: progress.advance())
     net = fit(opinions, examples, settings)
-    origin: dict[str, Any] = {"source": "iqloop train nss", "scenes": scenes, **asdict(settings)}
+    origin: dict[str, Any] = {"source": "iqloop train nss", **asdict(settings), "scenes_a_step": settings.scenes}
+    origin["scenes"] = scenes
     save(net, out, origin | {"rated": len(rated), "clean": len(clean)})
     critic = NaturalSceneCritic(out.resolve().name, out, device="cpu")
     figures: dict[str, Any] = {"version": critic.version, **origin}
