@@ -206,7 +206,7 @@ def test_scores_fall_with_severity(
 
 
 def test_no_invention_passes_for_detail(pictures: list[Bytes], mean_score: Callable[[Sequence[Bytes]], float]) -> None:
-    from iqloop.recipes.train_nss_figures import enlarged
+    from iqloop.recipes.train.nss_figures import enlarged
 
     outputs = [enlarged(picture, seed) for seed, picture in enumerate(pictures)]
     score = {name: mean_score([output[name] for output in outputs]) for name in outputs[0]}

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from iqloop.recipes.restore_file import Failure, Restored
-from iqloop.recipes.restore_site import Setup, Task
+from iqloop.recipes.restore.file import Failure, Restored
+from iqloop.recipes.restore.site import Setup, Task
 
 
 class LightPlace:

@@ -14,8 +14,8 @@ from iqloop.critic.training.crops import Label
 from iqloop.critic.training.reasoning import NAMES
 from iqloop.critic.verdicts import CLASSES
 from iqloop.errors import UsageError
-from iqloop.recipes import query_per_class
-from iqloop.recipes.bench_ablations import TITLES, VARIANTS, Scale, drawn, read, run, spread_plot, tables
+from iqloop.recipes.bench.ablations import TITLES, VARIANTS, Scale, drawn, read, run, spread_plot, tables
+from iqloop.recipes.evaluate import query_per_class
 from tests.conftest import Photograph
 
 from .helpers import run as command

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from iqloop.critic import known
-from iqloop.recipes.bench_critic_loss_page import strip, summary
-from iqloop.recipes.bench_critic_loss_study import ORIGINAL, START, VARIANTS, Outcome, Row, Study, guidance_for
-from iqloop.recipes.restorer_guidance import Wanted
+from iqloop.recipes.bench.critic_loss_page import strip, summary
+from iqloop.recipes.bench.critic_loss_study import ORIGINAL, START, VARIANTS, Outcome, Row, Study, guidance_for
+from iqloop.recipes.train.restorer_guidance import Wanted
 from iqloop.restorers.training.tasks import TASKS
 from iqloop.restorers.training.train import RestorerSettings
 from iqloop.restorers.training.validation import checks

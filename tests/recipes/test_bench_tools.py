@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from iqloop.errors import ToolError, UsageError
-from iqloop.recipes import bench, loading
-from iqloop.recipes.bench_tools import LEGEND
-from iqloop.recipes.bench_tools_plot import front, quality_plot
+from iqloop.recipes import loading
+from iqloop.recipes.bench import command as bench
+from iqloop.recipes.bench.tools import LEGEND
+from iqloop.recipes.bench.tools_plot import front, quality_plot
 from iqloop.restorers import TREATMENTS, Registry, ToolEntry, ToolInfo
 from iqloop.restorers.degradation import CLEAN, degrade, fits, parse, standard_for
 from iqloop.restorers.full_reference import psnr

@@ -17,7 +17,7 @@ from torch import Tensor
 from iqloop.critic import known
 from iqloop.critic.training.crops import load_photographs
 from iqloop.critic.verdicts import Choice, Preference, Unparsed
-from iqloop.recipes.evaluate_comparison import made
+from iqloop.recipes.evaluate.comparison import made
 
 from .helpers import ScriptedCritic, lines, run
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from iqloop.critic import known
 from iqloop.critic.verdicts import Preference, Rating, Unparsed
-from iqloop.recipes.rank_chart import MARGIN, Scale, whisker
-from iqloop.recipes.rank_groups import Group, find_groups
-from iqloop.recipes.rank_page import draw_page
-from iqloop.recipes.rank_result import Place, Result, from_document
+from iqloop.recipes.rank.chart import MARGIN, Scale, whisker
+from iqloop.recipes.rank.groups import Group, find_groups
+from iqloop.recipes.rank.page import draw_page
+from iqloop.recipes.rank.result import Place, Result, from_document
 
 from .helpers import ScriptedCritic, lines, run
 from .test_report import Page

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from skimage import data
 
-from iqloop.recipes import bench_critic
+from iqloop.recipes.bench import critic as bench_critic
 from iqloop.recipes.demo import run_demo
 from iqloop.recipes.options import CriticChoice
 from tests.recipes.helpers import ScriptedCritic, run

@@ -22,11 +22,11 @@ from PIL import Image
 from iqloop.agents import RestoreSettings, restore, to_json
 from iqloop.critic import known
 from iqloop.critic.verdicts import Unparsed
-from iqloop.recipes import report_chart
-from iqloop.recipes.report_images import DETAIL, LARGE, THUMBNAIL, detail_pair, find, picture
-from iqloop.recipes.report_json import Part
-from iqloop.recipes.report_tree import grow, lineage, parents
-from iqloop.recipes.report_words import came_of_it
+from iqloop.recipes.report import chart as report_chart
+from iqloop.recipes.report.images import DETAIL, LARGE, THUMBNAIL, detail_pair, find, picture
+from iqloop.recipes.report.json import Part
+from iqloop.recipes.report.tree import grow, lineage, parents
+from iqloop.recipes.report.words import came_of_it
 
 from ..agents.agents_fakes import CLEAN, Tools, World, degradation, photograph, tool
 from .helpers import SIDE, ScriptedCritic, lines, run

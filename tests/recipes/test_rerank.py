@@ -16,7 +16,7 @@ from PIL import Image
 
 import iqloop
 from iqloop.critic import known
-from iqloop.recipes.bench_rerank import Drawn, kept, pruning, table
+from iqloop.recipes.bench.rerank import Drawn, kept, pruning, table
 
 from ..restorers.test_restorers_diffusers import MAKERS
 from .helpers import ScriptedCritic, lines, run
@@ -103,7 +103,7 @@ def test_resumes(small: str, pipelines: dict[str, Path], monkeypatch: pytest.Mon
     """Stopped after the first was finished: the same folder in the end, and what was there was not made again."""
     common = ("rerank", small, "--pipeline", pipelines["latent"], "-n", 4, "--steps", 4)
     run(*common, "-o", "whole")
-    from iqloop.recipes.rerank_manifest import Manifest
+    from iqloop.recipes.rerank.manifest import Manifest
 
     keep, calls = Manifest.keep, []
 

@@ -24,11 +24,13 @@ from iqloop.errors import UsageError
 from iqloop.io import find_images
 from iqloop.io.files import remove_strays, write_bytes_atomic
 from iqloop.io.find import matches
-from iqloop.recipes import machine, restore_run, restore_site
-from iqloop.recipes.restore_file import Failure, Restored
-from iqloop.recipes.restore_site import Deadline, Setup
-from iqloop.recipes.restore_summary import Tally, duration
-from iqloop.recipes.restore_workers import Pool
+from iqloop.recipes import machine
+from iqloop.recipes.restore import run as restore_run
+from iqloop.recipes.restore import site as restore_site
+from iqloop.recipes.restore.file import Failure, Restored
+from iqloop.recipes.restore.site import Deadline, Setup
+from iqloop.recipes.restore.summary import Tally, duration
+from iqloop.recipes.restore.workers import Pool
 
 from .helpers import ScriptedCritic, lines, run
 from .light_place import LightPlace

@@ -15,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from iqloop.critic.verdicts import Rating, Unparsed
-from iqloop.recipes import loading, train_diffusion, train_diffusion_run
+from iqloop.recipes import loading
 from iqloop.recipes.options import CriticChoice
+from iqloop.recipes.train import diffusion as train_diffusion
+from iqloop.recipes.train import diffusion_run as train_diffusion_run
 from tests.conftest import Photograph
 
 from .helpers import lines

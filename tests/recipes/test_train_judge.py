@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqloop.agents.evidence import load_evidence
-from iqloop.recipes.judge_chunks import Chunk, cut
+from iqloop.recipes.train.judge_chunks import Chunk, cut
 
 from .helpers import ScriptedCritic, lines, run
 

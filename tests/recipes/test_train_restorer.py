@@ -11,7 +11,7 @@ from click.testing import Result
 from PIL import Image
 
 from iqloop.critic import known
-from iqloop.recipes import train_restorer
+from iqloop.recipes.train import restorer as train_restorer
 from iqloop.restorers.spandrel_tool import read_metadata
 from iqloop.restorers.training import train
 from iqloop.restorers.training.export import export

@@ -10,7 +10,11 @@ import click
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name; a command is ``command`` in the module of that name behind ``modules``."""
+    """Knows its commands by name.
+
+    A command is ``command`` in the module of its name behind ``modules``; where that is a package, in its
+    ``command.py``.
+    """
 
     def __init__(self, *arguments: Any, lazy: Mapping[str, str], modules: str, **options: Any) -> None:
         """Hold the help line of each command, in the order of a user's interest, and where their modules are."""
@@ -25,7 +29,10 @@ class LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in self.lazy:
             return None
-        command = importlib.import_module(self.modules + cmd_name).command
+        module = importlib.import_module(self.modules + cmd_name)
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(module.__name__ + ".command")
+        command = module.command
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,1 @@
+"""``iqloop bench``: speed and gain on this machine."""

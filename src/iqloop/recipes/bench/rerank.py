@@ -1,0 +1,259 @@
+"""``iqloop bench rerank``: what best-of-N by a critic is worth, and what it costs to leave candidates halfway.
+
+Every photograph's middle is shrunk, and enlarged again N times by a pipeline, from N seeds, each finished and each
+looked at halfway. So every way to choose is judged on the same candidates: the first, the mean, the critic's best of
+all, the critic's best of those that a look halfway leaves, and the nearest to the photograph in hindsight.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iqloop.recipes import failures, options
+from iqloop.recipes.console import Console
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from iqloop.critic.evaluation.correlation import Estimate
+    from iqloop.critic.protocol import Critic
+    from iqloop.distort.image import Bytes
+
+PRUNES = (0.25, 0.5, 0.75)
+"""Shares that are left halfway."""
+LEGEND = (
+    "first: the first seed; mean: the average candidate, what a single draw gives; best of N: the critic's; half left: "
+    "the critic's best of those that it keeps after a look halfway; nearest: the greatest PSNR, in hindsight. "
+    "Differences are to the average candidate. Brackets: intervals of 95 %, bootstrap over photographs."
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One candidate of one photograph."""
+
+    photo: str
+    seed: int
+    halfway: float
+    """The critic's score of what it was to become, after half of the steps; more is better."""
+    score: float
+    """The critic's, of what it became; more is better."""
+    held_out: float
+    """Of another critic that chose nothing; more is better."""
+    psnr: float
+    ssim: float
+    seconds: float
+
+
+@click.command("rerank")
+@click.option("--pipeline", default="ldm-mini-x2", show_default=True, metavar="NAME_OR_PATH", help="What enlarges.")
+@options.clean_photos
+@click.option("--count", type=click.IntRange(1), metavar="N", help="The first N photographs only.")
+@click.option("--side", type=click.IntRange(64), default=256, show_default=True, help="Of the middles, in pixels.")
+@click.option("-n", "--candidates", type=click.IntRange(2), default=8, show_default=True, help="For each photograph.")
+@click.option("--steps", type=click.IntRange(2), default=10, show_default=True, help="Of each candidate.")
+@click.option(
+    "--held-out", default="nss-mini", show_default=True, metavar="NAME", help="A critic that chooses nothing."
+)
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE.md", help="Write the page here.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: as many as cores]")
+@options.ask_critic()
+@options.talk
+def command(
+    pipeline: str,
+    photos: Path | None,
+    count: int | None,
+    side: int,
+    candidates: int,
+    steps: int,
+    held_out: str,
+    out: Path | None,
+    threads: int | None,
+    choice: options.CriticChoice,
+    console: Console,
+) -> int:
+    """What choosing among N candidates gains, by a critic and by one that chose nothing; what looking halfway saves.
+
+    With -o: the page, and beside it FILE.json with every candidate.
+    """
+    from dataclasses import replace
+
+    from iqloop.io import write_bytes_atomic
+    from iqloop.recipes.bench.critic import machine
+    from iqloop.recipes.bench.tools import check_outputs, middle, photographs, use_threads
+    from iqloop.recipes.loading import load_critic
+    from iqloop.restorers.diffusion.opening import EMBEDDED, open_pipeline, version_of
+
+    check_outputs(out, None)
+    if threads is not None:
+        use_threads(threads)
+    critic, judge = load_critic(choice), load_critic(replace(choice, name=held_out, more=()))
+    opened = open_pipeline(pipeline)
+    rows: list[Drawn] = []
+    readers = photographs(photos, count)
+    with console.progress(len(readers) * candidates, "making") as progress:
+        for i, read in enumerate(readers):
+            rows += draw(
+                opened,
+                middle(read(), side),
+                f"photograph {i}",
+                candidates,
+                steps,
+                critic,
+                judge,
+                pipeline in EMBEDDED,
+                progress.advance,
+            )
+    given = f"--candidates {candidates} --side {side} --steps {steps} --held-out {held_out}"
+    about = (
+        f"```sh\niqloop bench rerank --photos {'FOLDER' if photos else 'scikit-image'} {given}\n```\n\n"
+        f"{len(readers)} photographs of {photos.name if photos else 'scikit-image'}, middles of {side} px, shrunk by 2 "
+        f"(bicubic); {pipeline} {version_of(pipeline, opened)}; critic {critic.name} {critic.version}; held out "
+        f"{judge.name} {judge.version}\n\n{machine(('torch', 'diffusers'))}\n\n{LEGEND}"
+    )
+    page = f"{about}\n\n{table(rows, choice.seed)}\n\n{pruning(rows)}\n"
+    for row in rows:
+        console.fields(asdict(row))
+    for line in page.splitlines():
+        console.line(line)
+    if out is not None:
+        write_bytes_atomic(out, page.encode(), overwrite=True)
+        data = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+        write_bytes_atomic(out.with_suffix(".json"), data.encode(), overwrite=True)
+    return failures.DONE
+
+
+def draw(
+    pipeline: Any,
+    clean: Bytes,
+    name: str,
+    count: int,
+    steps: int,
+    critic: Critic,
+    judge: Critic,
+    keep_colours: bool = False,
+    done: Callable[[], object] = lambda: None,
+) -> list[Drawn]:
+    """All candidates of one photograph ``(H, W, 3)`` uint8, with sides that the pipeline's scale divides."""
+    import time
+
+    import numpy as np
+    import torch
+
+    from iqloop import distort
+    from iqloop.restorers.diffusion.generate import PipelineGenerator, Request
+    from iqloop.restorers.full_reference import psnr, ssim
+
+    scale = 2 ** (len(pipeline.vqvae.config.block_out_channels) - 1)
+    height, width = (length // scale * scale for length in clean.shape[:2])
+    clean = np.ascontiguousarray(clean[:height, :width])
+    small = torch.from_numpy(distort.downsample(clean, scale, "bicubic").copy()).permute(2, 0, 1).float() / 255
+    generator = PipelineGenerator(pipeline, Request(image=small, steps=steps, keep_colours=keep_colours))
+    shown: list[Tensor] = []
+    images: list[Tensor] = []
+    seconds: list[float] = []
+    for seed in range(count):
+        began = time.monotonic()
+        run = generator.begin(seed)
+        preview = run.preview()
+        image = (run.finish() * 255).round() / 255
+        seconds.append(time.monotonic() - began)
+        shown.append(image if preview is None else preview)
+        images.append(image)
+        done()
+    halfway, scores, others = (
+        oriented(one, some) for one, some in ((critic, shown), (critic, images), (judge, images))
+    )
+    rows = []
+    for seed, image in enumerate(images):
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        near = (psnr(pixels, clean), ssim(pixels, clean))
+        rows.append(Drawn(name, seed, halfway[seed], scores[seed], others[seed], *near, seconds[seed]))
+    return rows
+
+
+def oriented(critic: Critic, images: Sequence[Tensor]) -> list[float]:
+    """Scores turned so that more is better. Raises `CriticError` for an answer that cannot be read."""
+    from iqloop.critic.verdicts import Unparsed
+    from iqloop.errors import CriticError
+
+    found = []
+    for rating in critic.score(images):
+        if isinstance(rating, Unparsed):
+            raise CriticError(f"{critic.name} gave no score: {rating.reason}")
+        found.append(-rating.mean if critic.lower_better else rating.mean)
+    return found
+
+
+def kept(rows: Sequence[Drawn], prune: float) -> Drawn:
+    """The critic's best of one photograph's candidates when a share is left halfway."""
+    order = sorted(rows, key=lambda row: (row.halfway, -row.seed))
+    left = min(len(rows) - 1, int(prune * len(rows)))
+    return max(order[left:], key=lambda row: (row.score, -row.seed))
+
+
+def table(rows: Sequence[Drawn], seed: int = 0) -> str:
+    """Every way to choose, in Markdown."""
+    groups = by_photo(rows)
+    first = [group[0] for group in groups]
+    best = [kept(group, 0) for group in groups]
+    half = [kept(group, 0.5) for group in groups]
+    nearest = [max(group, key=lambda row: row.psnr) for group in groups]
+    lines = [
+        "| chosen | critic | held-out critic | PSNR | SSIM | held-out, difference | PSNR, difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    means = [tuple(mean(group, key) for key in ("score", "held_out", "psnr", "ssim")) for group in groups]
+    cells = " | ".join(f"{sum(column) / len(column):.3f}" for column in zip(*means, strict=True))
+    lines.append(f"| mean | {cells} | | |")
+    for name, chosen in (("first", first), ("best of N", best), ("half left", half), ("nearest", nearest)):
+        cells = " | ".join(f"{mean(chosen, key):.3f}" for key in ("score", "held_out", "psnr", "ssim"))
+        gains = [
+            interval([getattr(row, key) - mean(group, key) for row, group in zip(chosen, groups, strict=True)], seed)
+            for key in ("held_out", "psnr")
+        ]
+        lines.append(f"| {name} | {cells} | {gains[0]} | {gains[1]} |")
+    return "\n".join(lines)
+
+
+def pruning(rows: Sequence[Drawn]) -> str:
+    """What a look halfway costs and saves."""
+    groups = by_photo(rows)
+    lines = ["| left halfway | work | best of N kept | critic's score lost |", "|---|---|---|---|"]
+    for share in PRUNES:
+        found = [(kept(group, share), kept(group, 0)) for group in groups]
+        left = [int(share * len(group)) / len(group) for group in groups]
+        same = sum(one == best for one, best in found) / len(found)
+        lost = sum(best.score - one.score for one, best in found) / len(found)
+        lines.append(f"| {share:.0%} | {1 - sum(left) / len(left) / 2:.0%} | {same:.0%} | {lost:.3f} |")
+    spent = sum(row.seconds for row in rows) / len(rows)
+    return "\n".join([*lines, "", f"A candidate takes {spent:.2f} s."])
+
+
+def by_photo(rows: Sequence[Drawn]) -> list[list[Drawn]]:
+    """The candidates of each photograph."""
+    groups: dict[str, list[Drawn]] = {}
+    for row in rows:
+        groups.setdefault(row.photo, []).append(row)
+    return list(groups.values())
+
+
+def mean(rows: Sequence[Drawn], key: str) -> float:
+    """Of one figure."""
+    return float(sum(getattr(row, key) for row in rows) / len(rows))
+
+
+def interval(values: Sequence[float], seed: int) -> str:
+    """A mean with its interval."""
+    from iqloop.critic.evaluation.bootstrap import ratio
+
+    found: Estimate = ratio(values, [1.0] * len(values), seed=seed)
+    if found.low is None or found.high is None:
+        return f"{found.value:+.3f}"
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

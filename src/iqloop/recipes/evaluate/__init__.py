@@ -1,0 +1,1 @@
+"""``iqloop evaluate``: how well a critic sees."""

@@ -1,0 +1,1 @@
+"""``iqloop rank``: files in order of quality."""

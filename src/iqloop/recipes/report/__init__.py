@@ -1,0 +1,1 @@
+"""``iqloop report``: a trace as one HTML page."""

@@ -1,0 +1,1 @@
+"""``iqloop rerank``: several candidates of a pipeline, the best first."""

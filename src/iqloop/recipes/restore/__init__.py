@@ -1,0 +1,1 @@
+"""``iqloop restore``: photographs in, photographs out, never worse by the critic."""

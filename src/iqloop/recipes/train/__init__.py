@@ -1,0 +1,1 @@
+"""``iqloop train``: critics, restorers, generators, and what the agent knows."""
