@@ -17,12 +17,12 @@ from iqloop.critic.training.crops import Crops, Plan, load_rated
 from iqloop.critic.training.opinion import CLEAN, FUNCTIONS, mean_opinion
 from iqloop.critic.training.pairs import PairPlan, severity_pair
 from iqloop.critic.training.share_vision import share_vision
+from iqloop.critic.training.vision import Heads
 from iqloop.critic.training.warmstart import (
     QUESTIONS,
     WarmstartSettings,
-    Worth,
     answer_loss,
-    candidates,
+    closings,
     pack_pairs,
     pack_questions,
     train_warmstart,
@@ -45,11 +45,13 @@ def test_packed_loss_equals_separate_sequences(tiny_folder: Path, photograph: Ph
     rng, losses = np.random.default_rng(0), []
     for pixels, label in zip(batch.pixels, batch.labels, strict=True):
         view = pixels.permute(2, 0, 1).float() / 255
-        for prompt, answerer, rated_too in QUESTIONS:
-            if label.distortion_class is None and not rated_too:
+        for asked in QUESTIONS:
+            if label.distortion_class is None and not asked.rated_too:
                 continue
-            opening = encode(checkpoint, question(checkpoint, prompt), [view])
-            answer = checkpoint.tokenizer(answerer(label, rng) + "<|im_end|>", add_special_tokens=False)["input_ids"]
+            opening = encode(checkpoint, question(checkpoint, asked.prompt), [view])
+            answer = checkpoint.tokenizer(asked.answer(label, rng) + "<|im_end|>", add_special_tokens=False)[
+                "input_ids"
+            ]
             inputs = collate(checkpoint, [opening + answer], [[view]])
             checkpoint.model.model.rope_deltas = None
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -62,11 +64,11 @@ def test_templated_answers_parse_to_their_label(photograph: Photograph) -> None:
     rng = np.random.default_rng(0)
     for step in range(3):
         for label in crops(photograph, count=24).batch(step).labels:
-            rating = parse_rating(QUESTIONS[0][1](label, rng))
+            rating = parse_rating(QUESTIONS[0].answer(label, rng))
             assert not isinstance(rating, Unparsed) and rating == pytest.approx(label.score, abs=0.006)
             if label.distortion_class is None:
                 continue
-            seen = parse_degradation(QUESTIONS[1][1](label, rng))
+            seen = parse_degradation(QUESTIONS[1].answer(label, rng))
             assert not isinstance(seen, Unparsed)
             assert seen.distortion_class == CLASSES[label.distortion_class]
             assert seen.severity == ("null" if label.severity is None else SEVERITIES[label.severity - 1])
@@ -97,8 +99,9 @@ def test_a_missing_rated_photograph_is_an_error(tmp_path: Path) -> None:
 
 def test_candidates_are_the_last_two_images() -> None:
     rows = torch.tensor([[0, 7, 1, 7, 1, 7, 2], [7, 0, 0, 1, 7, 1, 1]])
-    first, second = candidates(rows, closing=7)
+    first, second = closings(rows, closing=7, count=2)
     assert first.tolist() == [3, 0] and second.tolist() == [5, 4]
+    assert closings(rows, closing=7, count=1)[0].tolist() == [5, 4]
 
 
 def test_worth_is_read_from_each_image_alone(tiny_folder: Path, photograph: Photograph) -> None:
@@ -109,15 +112,15 @@ def test_worth_is_read_from_each_image_alone(tiny_folder: Path, photograph: Phot
     other = dataclasses.replace(pair, b=255 - pair.b)
     told: list[torch.Tensor] = []
 
-    class Told(Worth):
-        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-            told.append(hidden)
-            return super().forward(hidden)
+    class Told(Heads):
+        def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            told.append(tokens)
+            return super().forward(tokens)
 
-    worth = Told(64)
+    heads = Told(64)
     for one in (pair, other):
         packed = pack_pairs(checkpoint, [one], np.random.default_rng(0))
-        alone, beside = answer_loss(checkpoint, packed).item(), answer_loss(checkpoint, packed, worth).item()
+        alone, beside = answer_loss(checkpoint, packed).item(), answer_loss(checkpoint, packed, heads).item()
         assert beside > alone, "what the images are worth has a loss of its own"
     # Two rows a pair, the second in the other order; called for the images shown first, then for those shown second.
     (a, b), (second_b, second_a), (again, _), (_, again_swapped) = told
@@ -165,3 +168,18 @@ def test_resume_is_exact(tiny_folder: Path, photograph: Photograph, tmp_path: Pa
     assert torch.load(tmp_path / "b" / "warmstart.pt", weights_only=True)["step"] == 2
     resumed = train(tmp_path / "b")
     assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
+
+
+def test_a_frozen_tower_stays_as_it_is(tiny_folder: Path, photograph: Photograph, tmp_path: Path) -> None:
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
+    image = photograph("astronaut", 200)
+    plans = (Plan(56, 2), PairPlan(56, 2))
+    settings = WarmstartSettings(steps=2, plans=plans, rate=1e-3, embed_rate=1e-3, vision_rate=0)
+    heads = Heads(64).state_dict()
+    train_warmstart(checkpoint, [image], [(image, 3.0)], [image], (), settings, tmp_path, lambda _: None, 0, heads)
+    changed = {name for name, value in checkpoint.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and not any("visual" in name for name in changed)
+    saved = torch.load(tmp_path / "warmstart.pt", weights_only=True)["heads"]
+    # A step moves them a little: they went on from those that were given.
+    assert all(0 < (saved[name] - heads[name]).abs().max() < 0.01 for name in ("out.weight", "out.bias"))

@@ -97,7 +97,7 @@ def test_a_query_for_each_class(tiny_folder: Path, monkeypatch: pytest.MonkeyPat
 def test_answers_about_a_class() -> None:
     noise, blur = (CLASSES.index(name) for name in ("noise", "blur"))
     rng = np.random.default_rng(0)
-    answers = {name: answer for name, (_, answer, _) in zip(NAMES, query_per_class.QUESTIONS, strict=True)}
+    answers = {name: asked.answer for name, asked in zip(NAMES, query_per_class.QUESTIONS, strict=True)}
     assert "moderate" in answers["noise"](Label(noise, 0, 2, 3.0), rng)
     assert "none" in answers["noise"](Label(blur, 8, 2, 3.0), rng)
     assert "none" in answers["blur"](Label(CLASSES.index("null"), None, None, 4.6), rng)

@@ -1,8 +1,10 @@
 """Templated reasoning for the supervised warm start: what a careful viewer would write, in the published format.
 
-The text is grounded in the label: it names the evidence of the very function that distorted the image before the
-class, and the class before the severity, so that writing it is thinking and not decoration. Part of the answers carry
-no thought (``<think> </think>``), which is the form in which scores and label probabilities are read out directly.
+The text is grounded in the label: it names the class, then the evidence of the very function that distorted the image,
+then the severity, so that each word can rest on those before it. The class comes first because a greedy answer takes
+the likeliest beginning: the likeliest of eighteen functions need not belong to the likeliest of five classes, and
+"no distortion", which has a single one, would win too often. Part of the answers carry no thought
+(``<think> </think>``), which is the form in which scores and label probabilities are read out directly.
 """
 
 from __future__ import annotations
@@ -70,8 +72,11 @@ def degradation_answer(label: Label, rng: np.random.Generator) -> str:
     assert label.distortion_class is not None
     kind = CLASSES[label.distortion_class]
     severity = "null" if label.severity is None else SEVERITIES[label.severity - 1]
-    verdict = f"This is {NAMES[kind]}, and it is {severity}." if kind in NAMES else "No distortion is present."
-    return _wrap(f"{evidence(label, rng)} {verdict}", {"distortion_class": kind, "severity": severity}, rng)
+    seen = evidence(label, rng)
+    thought = (
+        f"There is {NAMES[kind]}. {seen} It is {severity}." if kind in NAMES else f"There is no distortion. {seen}"
+    )
+    return _wrap(thought, {"distortion_class": kind, "severity": severity}, rng)
 
 
 def score_answer(label: Label, rng: np.random.Generator) -> str:

@@ -1,23 +1,23 @@
 """Stage 2 of `qinsight-mini`: the whole model learns to reason and to answer in the published format, supervised.
 
-Every crop is asked all questions at once: the prompt up to the image's last token is shared, each question with its
+Every crop is asked several questions at once: the prompt up to the image's last token is shared, each question with its
 answer is a branch behind it, and a tree mask keeps branches apart. That is exactly the loss of separate sequences, with
 one image encoding and one shared prefix. Answers come from `iqloop.critic.training.reasoning`; the loss is on them
 only.
 
-A comparison needs one thing more. What is worth comparing must first be gathered from the tokens of each image, and a
-language model of three layers does not find that out from one word in the answer (docs/log.md). So the token that
-closes an image is asked how much it is worth, after the first layer, by a read-out that is thrown away; the layers
-above have two numbers left to compare.
+What is worth saying must first be gathered from the tokens of each image, and a language model of three layers does not
+find that out from a few words in the answer (docs/log.md). So the token that closes an image is asked, after the first
+layer, what the vision stage asked of the tower, by the same read-outs, which are thrown away; the layers above have a
+few numbers left to put into words, or to compare.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,23 +31,36 @@ from iqloop.critic.training.crops import Batch, Label, Plan, stream
 from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.training.reasoning import comparison_answer, degradation_answer, describe_answer, score_answer
 from iqloop.critic.training.share_vision import share_vision
-from iqloop.critic.training.vision import Log, optimisers, preference_loss, rate_at
+from iqloop.critic.training.vision import Heads, Log, loss_of, optimisers, preference_loss, rate_at
 
 ALONE_SHARE = 1 / 3
 """Fraction of the comparisons that are asked without their reference."""
 
 GATHERED = 1
-"""After so many layers of the language model the worth of an image is read at the token that closes it."""
+"""After so many layers of the language model an image is read out at the token that closes it."""
+GATHER_WEIGHT = 0.3
+"""Of the read-outs of single crops, beside the answers; those of pairs count in full."""
 
 Answerer = Callable[[Label, np.random.Generator], str]
-Question = tuple[Prompt, Answerer, bool]
+
+
+class Question(NamedTuple):
+    """What is asked of a crop."""
+
+    prompt: Prompt
+    answer: Answerer
+    rated_too: bool
+    """Whether a photograph of which only a human score is known can be asked."""
+    share: float = 1.0
+    """Fraction of the steps on crops that ask it."""
+
 
 QUESTIONS: tuple[Question, ...] = (
-    (Q_INSIGHT["score"], score_answer, True),
-    (Q_INSIGHT["degradation"], degradation_answer, False),
-    (Q_INSIGHT["describe"], describe_answer, True),
+    Question(Q_INSIGHT["score"], score_answer, rated_too=True),
+    Question(Q_INSIGHT["degradation"], degradation_answer, rated_too=False),
+    # Its words are those of the other answers' thoughts.
+    Question(Q_INSIGHT["describe"], describe_answer, rated_too=True, share=0.25),
 )
-"""Prompt, what the answer should be, and whether a photograph with only a human score can be asked."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class WarmstartSettings:
     embed_rate: float = 2e-3
     """Peak rate of its embeddings and gains (AdamW)."""
     vision_rate: float = 1e-3
-    """Peak rate of the vision tower's matrices; it has learned already."""
+    """Peak rate of the vision tower's matrices; it has learned already. 0 freezes the tower."""
     weight_decay: float = 0.02
     warmup: float = 0.05
     rated_share: float = 0.3
@@ -89,6 +102,8 @@ class Packed:
     """Keyword arguments for the model."""
     targets: Tensor
     """``(B, L)`` token to be predicted at each place, -100 where none is."""
+    labels: tuple[Label, ...] = ()
+    """Of the rows, if they are single crops."""
     pairs: tuple[Pair, ...] = ()
     """The pairs of the rows, if they are comparisons."""
 
@@ -98,7 +113,7 @@ def pack_questions(
 ) -> Packed:
     """Tokens, tree mask, positions and targets of a batch."""
     views = [image for image in batch.pixels.permute(0, 3, 1, 2).float() / 255]
-    texts = [question(checkpoint, prompt) for prompt, _, _ in questions]
+    texts = [question(checkpoint, asked.prompt) for asked in questions]
     openings = [encode(checkpoint, text, [views[0]]) for text in texts]
     shared = 0
     # A question keeps a token of its own, where its answer is predicted.
@@ -110,10 +125,10 @@ def pack_questions(
     targets: list[list[int]] = []
     for label in batch.labels:
         row, segment, target = list(openings[0][:shared]), [0] * shared, [-100] * shared
-        for k, (_, answerer, rated_too) in enumerate(questions):
-            if label.distortion_class is None and not rated_too:
+        for k, asked in enumerate(questions):
+            if label.distortion_class is None and not asked.rated_too:
                 continue
-            answer = checkpoint.tokenizer(answerer(label, rng), add_special_tokens=False)["input_ids"] + stop
+            answer = checkpoint.tokenizer(asked.answer(label, rng), add_special_tokens=False)["input_ids"] + stop
             branch = openings[k][shared:] + answer
             row += branch
             segment += [k + 1] * len(branch)
@@ -122,7 +137,7 @@ def pack_questions(
         rows.append(row)
         segments.append(segment)
         targets.append(target)
-    return _collate(checkpoint, views, rows, segments, targets, shared)
+    return replace(_collate(checkpoint, views, rows, segments, targets, shared), labels=tuple(batch.labels))
 
 
 def _collate(
@@ -200,7 +215,7 @@ def pack_pairs(checkpoint: Checkpoint, pairs: Sequence[Pair], rng: np.random.Gen
         "pixel_values": made.pixel_values,
         "image_grid_thw": made.image_grid_thw,
     }
-    return Packed(inputs, targets, tuple(shown))
+    return Packed(inputs, targets, pairs=tuple(shown))
 
 
 def pack(
@@ -215,41 +230,29 @@ def pack(
     return pack_pairs(checkpoint, batch, rng)
 
 
-class Worth(nn.Module):
-    """Linear read-out of how much an image is worth, at the token that closes it."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.out = nn.Linear(width, 1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """``(B, width)`` to ``(B, 1)``."""
-        return torch.as_tensor(self.out(hidden))
-
-
-def answer_loss(checkpoint: Checkpoint, packed: Packed, worth: Worth | None = None) -> Tensor:
-    """Mean cross-entropy of the answers' tokens; with ``worth``, of comparisons also what the images are worth."""
+def answer_loss(checkpoint: Checkpoint, packed: Packed, heads: Heads | None = None) -> Tensor:
+    """Mean cross-entropy of the answers' tokens; with ``heads`` also of what they read where an image is closed."""
     model = checkpoint.model
     model.model.rope_deltas = None
-    gathers = worth is not None and bool(packed.pairs)
     with torch.autocast(checkpoint.device.type, dtype=torch.bfloat16):
-        found = model.model(**packed.inputs, use_cache=False, output_hidden_states=gathers)
+        found = model.model(**packed.inputs, use_cache=False, output_hidden_states=heads is not None)
         kept = packed.targets != -100
         logits = model.lm_head(found.last_hidden_state[kept])
     loss = F.cross_entropy(logits.float(), packed.targets[kept])
-    if worth is None or not gathers:
+    if heads is None:
         return loss
-    closing = candidates(packed.inputs["input_ids"], model.config.vision_end_token_id)
     hidden = found.hidden_states[GATHERED].float()
-    rows = torch.arange(len(hidden), device=hidden.device)
-    a, b = (worth(hidden[rows, place]) for place in closing)
-    return loss + preference_loss(torch.cat([a, b]), packed.pairs)
+    places = closings(packed.inputs["input_ids"], model.config.vision_end_token_id, 2 if packed.pairs else 1)
+    read = [heads(hidden[torch.arange(len(hidden), device=hidden.device), place][:, None]) for place in places]
+    if packed.pairs:
+        return loss + preference_loss(torch.cat([outputs[-1] for outputs in read]), packed.pairs)
+    return loss + GATHER_WEIGHT * loss_of(read[0], packed.labels)
 
 
-def candidates(ids: Tensor, closing: int) -> tuple[Tensor, Tensor]:
-    """Where the two images that are compared are closed: the last two tokens ``closing`` of each row ``(B, L)``."""
+def closings(ids: Tensor, closing: int, count: int) -> tuple[Tensor, ...]:
+    """Where the last ``count`` images of each row ``(B, L)`` end, first to last: places ``(B,)`` of ``closing``."""
     places = torch.where(ids == closing, torch.arange(ids.shape[1], device=ids.device), -1).sort(dim=1).values
-    return places[:, -2], places[:, -1]
+    return places[:, -count:].unbind(1)
 
 
 def train_warmstart(
@@ -262,11 +265,16 @@ def train_warmstart(
     folder: Path,
     log: Log,
     workers: int = 1,
+    heads_begin: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Train the model in place; checkpoints and resumes in ``folder``."""
+    """Train the model in place; checkpoints and resumes in ``folder``.
+
+    ``heads_begin`` is the state of the vision stage's heads.
+    """
     torch.manual_seed(settings.seed)
     model = checkpoint.model
     model.requires_grad_(True).train()
+    model.model.visual.requires_grad_(settings.vision_rate > 0)
     undo = share_vision(model)
     saved_state = folder / "warmstart.pt"
     state = torch.load(saved_state, weights_only=True) if saved_state.exists() else None
@@ -278,16 +286,18 @@ def train_warmstart(
     validation = CropsAndPairs(tools, held_out, (), half, settings.seed + 7)
     asked = settings.questions
     test = [pack(checkpoint, validation.batch(i), np.random.default_rng(i), asked) for i in range(len(half))]
-    worth = Worth(model.config.text_config.hidden_size)
-    language = (model.model.language_model, worth)
-    pair = (
-        *optimisers(language, settings.rate, settings.embed_rate, settings.weight_decay),
-        *optimisers((model.model.visual,), settings.vision_rate, settings.vision_rate / 5, settings.weight_decay),
-    )
+    heads = Heads(model.config.text_config.hidden_size)
+    if heads_begin is not None:
+        heads.load_state_dict(heads_begin)
+    language = (model.model.language_model, heads)
+    pair = [*optimisers(language, settings.rate, settings.embed_rate, settings.weight_decay)]
+    if settings.vision_rate > 0:
+        tower, rate = (model.model.visual,), settings.vision_rate
+        pair += optimisers(tower, rate, rate / 5, settings.weight_decay)
     peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
     if state is not None:
         model.load_state_dict(state["model"])
-        worth.load_state_dict(state["worth"])
+        heads.load_state_dict(state["heads"])
         for optimiser, saved in zip(pair, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
     began, losses = time.monotonic(), []
@@ -296,10 +306,11 @@ def train_warmstart(
         for optimiser, rates in zip(pair, peaks, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        packed = pack(checkpoint, batch, np.random.default_rng([settings.seed, step]), asked)
-        loss = answer_loss(checkpoint, packed, worth)
+        rng = np.random.default_rng([settings.seed, step])
+        packed = pack(checkpoint, batch, rng, [one for one in asked if rng.random() < one.share])
+        loss = answer_loss(checkpoint, packed, heads)
         loss.backward()
-        nn.utils.clip_grad_norm_([*model.parameters(), *worth.parameters()], 1.0)
+        nn.utils.clip_grad_norm_([*model.parameters(), *heads.parameters()], 1.0)
         for optimiser in pair:
             optimiser.step()
             optimiser.zero_grad()
@@ -316,7 +327,7 @@ def train_warmstart(
                 figures["held_out_pairs_loss"] = float(np.mean(compared))
             log({"step": done, **figures})
             optimiser_states = [optimiser.state_dict() for optimiser in pair]
-            state = {"model": model.state_dict(), "worth": worth.state_dict(), "step": done}
+            state = {"model": model.state_dict(), "heads": heads.state_dict(), "step": done}
             state["optimisers"] = optimiser_states
             partial = saved_state.with_suffix(".partial")
             torch.save(state, partial)

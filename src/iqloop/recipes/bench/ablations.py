@@ -187,7 +187,7 @@ def _supervised(variant: Variant, scale: Scale, data: Data, output: Path, say: C
     usual = WarmstartSettings()
     asked = {
         "supervised": QUESTIONS,
-        "one query": tuple(one for one in QUESTIONS if one[0] is Q_INSIGHT["degradation"]),
+        "one query": tuple(one for one in QUESTIONS if one.prompt is Q_INSIGHT["degradation"]),
         "query per class": query_per_class.QUESTIONS,
     }
     settings = WarmstartSettings(

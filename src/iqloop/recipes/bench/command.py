@@ -11,6 +11,7 @@ from iqloop.recipes import failures, options
 from iqloop.recipes.bench import critic_loss as bench_critic_loss
 from iqloop.recipes.bench import rank as bench_rank
 from iqloop.recipes.bench import rerank as bench_rerank
+from iqloop.recipes.bench import serve as bench_serve
 from iqloop.recipes.console import Console
 from iqloop.recipes.evaluate import run as evaluate_run
 
@@ -348,3 +349,4 @@ def ablations(
 command.add_command(bench_critic_loss.command)
 command.add_command(bench_rank.command)
 command.add_command(bench_rerank.command)
+command.add_command(bench_serve.command)

@@ -35,7 +35,7 @@ def _asked(kind: str) -> Question:
         return f"{_BEGIN} {severity} </answer>"
 
     text = f"How severe is {NAMES[kind]} in this image? Answer with one of: none, {', '.join(SEVERITIES)}."
-    return Prompt(f"iqloop/severity/{kind}/1", (IMAGE, text), Q_INSIGHT_SYSTEM), answer, False
+    return Question(Prompt(f"iqloop/severity/{kind}/1", (IMAGE, text), Q_INSIGHT_SYSTEM), answer, rated_too=False)
 
 
 QUESTIONS: tuple[Question, ...] = tuple(_asked(kind) for kind in NAMES)
@@ -53,8 +53,8 @@ def perceive(checkpoint: Checkpoint, image: Tensor) -> tuple[str, str]:
     """The class whose severity is said to be greatest (the first of equals); ``("null", "null")`` without any."""
     seen = see(checkpoint, [single_view(image, checkpoint.views)])
     said: dict[str, int] = {}
-    for (prompt, _, _), kind in zip(QUESTIONS, NAMES, strict=True):
-        opening = question(checkpoint, prompt)
+    for asked, kind in zip(QUESTIONS, NAMES, strict=True):
+        opening = question(checkpoint, asked.prompt)
         cut = opening.index("<|vision_end|>") + len("<|vision_end|>")
         context = look(checkpoint, opening[:cut], [seen])
         stem = tokens_of(checkpoint, opening[cut:] + _BEGIN)

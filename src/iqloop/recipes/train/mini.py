@@ -50,6 +50,8 @@ class MiniRun:
     """Every fifth rated photograph, starting at this one, is kept for measuring; None trains on all."""
     begin: str | None = None
     """Checkpoint folder, or ``qinsight-mini``, that the run goes on from; None starts from random weights."""
+    freeze_vision: bool = False
+    """The warm start leaves the tower as it is: what the vision stage taught is kept whole."""
     workers: int = 1
     threads: int = 1
     bf16: bool | None = None
@@ -87,6 +89,9 @@ _DEFAULT = MiniRun(Path(), Path())
     "begin",
     help="Checkpoint folder to go on from, or qinsight-mini: the weights of the package. Default: random weights.",
 )
+@click.option(
+    "--freeze-vision", is_flag=True, help="The warm start leaves the vision tower as the vision stage made it."
+)
 @click.option("--workers", type=click.IntRange(0), default=_DEFAULT.workers, show_default=True, help="Data processes.")
 @click.option("--threads", type=click.IntRange(1), default=_DEFAULT.threads, show_default=True, help="CPU threads.")
 @click.option("--bf16/--no-bf16", default=None, help="Autocast of grpo and comparison. Default: on a GPU.")
@@ -104,6 +109,7 @@ def command(
     seed: int,
     fold: int,
     begin: str | None,
+    freeze_vision: bool,
     workers: int,
     threads: int,
     bf16: bool | None,
@@ -122,6 +128,7 @@ def command(
         seed=seed,
         fold=None if fold < 0 else fold,
         begin=begin,
+        freeze_vision=freeze_vision,
         workers=workers,
         threads=threads,
         bf16=bf16,
@@ -214,15 +221,21 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     if not vision.exists() and run.begin is None:
         raise UsageError(f"{vision} is missing: run  iqloop train mini --stage vision --run {run.run}  first")
     checkpoint = _as_checkpoint(*_model(run))
+    heads = None
     if vision.exists():
-        checkpoint.model.model.visual.load_state_dict(torch.load(vision, weights_only=True)["visual"])
+        seen = torch.load(vision, weights_only=True)
+        checkpoint.model.model.visual.load_state_dict(seen["visual"])
+        heads = seen["heads"]
     photographs, rated, held_out = _data(run)
     settings = WarmstartSettings(steps=run.warmstart_steps, seed=run.seed)
     if run.begin is not None:
         rates = {name: getattr(settings, name) * CONTINUED for name in ("rate", "embed_rate", "vision_rate")}
         settings = replace(settings, **rates)
+    if run.freeze_vision:
+        settings = replace(settings, vision_rate=0.0)
     log = _logger(run, "warmstart", say)
-    train_warmstart(checkpoint, photographs, rated, held_out, package_tools(), settings, run.run, log, run.workers)
+    tools = package_tools()
+    train_warmstart(checkpoint, photographs, rated, held_out, tools, settings, run.run, log, run.workers, heads)
 
 
 def _grpo(run: MiniRun, say: Callable[[str], None]) -> None:
