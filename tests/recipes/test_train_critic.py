@@ -79,8 +79,26 @@ def test_a_dry_run_says_steps_and_memory_and_writes_nothing(tiny_folder: Path, f
     assert result.exit_code == 0, result.output
     assert "4 rows of score" in result.output
     assert "6 steps of 2 questions with 2 answers (4)" in result.output
-    assert "GiB (weights" in result.output
+    assert "memory on each of 1 device, in GiB" in result.output and "start it" not in result.output
     assert not (folder / "run").exists()
+
+
+def test_a_dry_run_plans_for_machines_and_weights_that_are_not_here(folder: Path) -> None:
+    head, *rows = (folder / "s.csv").read_text().splitlines()
+    (folder / "many.csv").write_text("\n".join([head, *rows * 4]))
+    words = ("train", "critic", "--model", "qinsight", "--scores", str(folder / "many.csv"), "-o", str(folder / "run"))
+    more = ("--steps", "3", "--dry-run", "--gpus", "8", "--nodes", "2", "--deepspeed", "zero3")
+    result = command(*words, *more, "--prompts-per-device", "1", "--gradient-checkpointing")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "8292.17 of 8292.17 million parameters" in said and "on each of 16 devices" in said
+    assert "planned with the published architecture" in said and "gathered weights 15.4" in said
+    assert "two-nodes.yaml --machine_rank RANK --main_process_ip ADDRESS -m iqloop train critic" in said
+    # Two questions a device and sixteen devices: 32, and a step has 16.
+    assert "as a multiple of 16" in " ".join(command(*words, *more).output.split())
+    assert command(*words, "--gpus", "8").exit_code == 2, "a run is not told how many machines there are"
+    without = command(*words, "--dry-run", "--nodes", "2")
+    assert without.exit_code == 2 and "give both" in without.output
 
 
 def test_a_run_and_what_it_leaves(tiny_folder: Path, folder: Path) -> None:

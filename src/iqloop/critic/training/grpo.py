@@ -462,7 +462,7 @@ def trainer(
         settings.seed,
         config.gradient_accumulation_steps,
     )
-    if made.ref_model is not None and machine.deepspeed is None:
+    if made.ref_model is not None and not made.is_deepspeed_enabled:
         made.ref_model.load_state_dict(made.accelerator.unwrap_model(made.model).state_dict())
     # Flash kernels take no tree mask.
     made.shares_prompts = machine.share_prompts and "flash" not in str(made.model.config._attn_implementation)

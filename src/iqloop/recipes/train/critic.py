@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "critic" / "training" / "deepspe
 @click.option("--vllm", type=click.Choice(["server", "colocate"]), help="Generate with vLLM (a GPU, its package).")
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Data processes.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say steps and memory, and train nothing.")
+@click.option("--gpus", type=click.IntRange(1), help="With --dry-run: plan for so many GPUs in each machine.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="With --gpus: machines.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def command(
@@ -108,6 +110,8 @@ def command(
     vllm: Any,
     workers: int,
     dry_run: bool,
+    gpus: int | None,
+    nodes: int,
     verbose: bool,
     **changed: Any,
 ) -> int:
@@ -122,16 +126,25 @@ def command(
         if not verbose:
             warnings.simplefilter("ignore")
         from iqloop.critic.training.grpo import PRESETS, Machine, train_grpo, trainer
+        from iqloop.recipes.train.critic_plan import memory, steps
 
         settings = replace(PRESETS[preset], **{name: value for name, value in changed.items() if value is not None})
-        folder, where = folder_of(model), _deepspeed(deepspeed)
+        if gpus is None and nodes > 1:
+            raise UsageError("--nodes is how many machines --gpus are in: give both, with --dry-run")
+        if gpus is not None and not dry_run:
+            raise UsageError("--gpus plans a run: give it with --dry-run; a run is told by accelerate or torchrun")
         examples = _examples(scores, degradations, comparisons, images, missing, console)
-        plan = _plan(folder, examples, settings, device)
+        where = _deepspeed(deepspeed, needed=not dry_run)
+        planned = gpus is not None
+        skeleton = _skeleton(model, may_be_elsewhere=dry_run, say=console.notice)
+        plan = steps(skeleton, examples, settings, device, planned)
+        plan += memory(skeleton, examples, settings, where, gpus, nodes, gradient_checkpointing, vllm is not None)
         first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks and writes
         for line in plan if first else ():
             console.line(line)
         if dry_run:
             return failures.DONE
+        folder = folder_of(model)
         if first:
             _begin(output, model, settings, examples)
         machine = Machine(device, bf16, gradient_checkpointing, where, vllm, share_vision=share_vision, workers=workers)
@@ -156,12 +169,32 @@ def folder_of(model: str) -> Path:
     return Path(locate(source))
 
 
-def _deepspeed(name: str | None) -> str | None:
+def _skeleton(model: str, may_be_elsewhere: bool, say: Callable[[str], object]) -> Any:
+    """The model without its weights; a published one may be planned with before it is here."""
+    from iqloop.critic.checkpoint import skeleton
+    from iqloop.critic.known import KNOWN
+    from iqloop.critic.training.architectures import BASE, qwen2_5_vl_7b
+    from iqloop.errors import PrerequisiteError
+
+    hub = {name: known.source.location for name, known in KNOWN.items() if known.source.location.count("/") == 1}
+    try:
+        return skeleton(folder_of(model))
+    except PrerequisiteError:
+        if not may_be_elsewhere or model not in (BASE, *hub, *hub.values()):
+            raise
+        say(f"{model} is not on this machine: planned with the published architecture, Qwen2.5-VL-7B")
+        return qwen2_5_vl_7b()
+
+
+def _deepspeed(name: str | None, needed: bool) -> str | None:
+    """The configuration's file; ``needed`` asks whether DeepSpeed is there too."""
     if name is None:
         return None
     path = CONFIGS / f"{name}.json" if name in ("zero2", "zero3") else Path(name)
     if not path.is_file():
         raise UsageError(f"{name}: expected zero2, zero3 or a DeepSpeed configuration file")
+    if not needed:
+        return str(path)
     try:
         import deepspeed  # noqa: F401
     except ImportError as error:
@@ -188,51 +221,6 @@ def _examples(
     if not found:
         raise UsageError("nothing to train on: name label files with --scores, --degradations or --comparisons")
     return readable(balanced(found), missing, console.line)
-
-
-def _plan(folder: Path, examples: Sequence[Example], settings: GrpoSettings, device: str | None) -> list[str]:
-    """What a run will do, and what it needs at least."""
-    from collections import Counter
-
-    import torch
-
-    from iqloop.critic.checkpoint import skeleton
-    from iqloop.critic.training.grpo import grouping, passes, prompts_of, steps_of
-
-    asked = {example.task for example in examples}
-    unknown = asked - set(prompts_of(settings))
-    if unknown:
-        raise UsageError(f"the prompts of {settings.prompts} have no {', '.join(sorted(unknown))} question")
-    steps = steps_of(settings, grouping(examples, settings))
-    passes(settings, on_gpu=False if device == "cpu" else torch.cuda.is_available())
-    model = skeleton(folder)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    tower = sum(parameter.numel() for parameter in model.model.visual.parameters())
-    trained = total - (tower if settings.freeze_vision else 0)
-    lora = bool(settings.lora)
-    if lora:
-        widths = [m.in_features + m.out_features for m in _matrices(model)]
-        trained = settings.lora * sum(widths)
-    weights = total * (2 if lora else 4)
-    state = trained * (16 if lora else 12)  # gradient and Adam's two moments, and the adapters themselves
-    reference = 0 if lora or settings.beta == 0 else total * 4
-    count = Counter((example.dataset, example.task) for example in examples)
-    answers = settings.prompts_per_step * settings.generations
-    return [
-        *(f"{rows} rows of {task} from {dataset}" for (dataset, task), rows in count.items()),
-        f"{steps} steps of {settings.prompts_per_step} questions with {settings.generations} answers ({answers})",
-        f"{trained / 1e6:.2f} of {total / 1e6:.2f} million parameters are trained (vision tower: {tower / 1e6:.2f})",
-        f"memory before activations, on one device: {(weights + state + reference) / 2**30:.2f} GiB (weights "
-        f"{weights / 2**30:.2f}, gradients and optimiser {state / 2**30:.2f}, reference {reference / 2**30:.2f})",
-    ]
-
-
-def _matrices(model: Any) -> list[Any]:
-    import re
-
-    from iqloop.critic.training.grpo import LORA_TARGETS
-
-    return [module for name, module in model.named_modules() if re.fullmatch(LORA_TARGETS, name)]
 
 
 def _begin(output: Path, model: str, settings: GrpoSettings, examples: Sequence[Example]) -> None:
