@@ -476,6 +476,15 @@ def test_decompression_bomb() -> None:
     assert "is too large: expected at most 400 megapixels, got 30000 x 30000 = 900" in reason(data)
 
 
+def test_a_webp_that_claims_too_much_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libwebp would fill the canvas as soon as the file is opened."""
+    side = (30000 - 1).to_bytes(3, "little")
+    chunk = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + side + side
+    data = b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+    monkeypatch.setattr("iqloop.io.decode.Image.open", lambda *_, **__: pytest.fail("it was opened"))
+    assert "got 30000 x 30000 = 900" in reason(data)
+
+
 def test_large_image_passes_pillows_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     door.read(saved(Image.new("L", (300, 300)), "PNG"))

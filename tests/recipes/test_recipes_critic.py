@@ -73,6 +73,10 @@ def test_options_of_a_critic(photo: Path) -> None:
         assert result.exit_code == 2 and "KEY=VALUE" in result.stderr
     result = run("score", photo, "--critic-option", "thinking=false")
     assert result.exit_code == 2 and "visualquality-r1" in result.stderr
+    # A command without a flag for it takes the decoding so, and the critic says what it may be.
+    result = run("perceive", photo, "--critic-option", "decoding=guess")
+    assert result.exit_code == 2 and "expected, reason or reason+expected, got 'guess'" in result.stderr
+    assert run("score", photo, "--critic-option", "decoding=reason").exit_code == 2
 
 
 def test_drawn_scores_of_the_embedded_critic(photo: Path) -> None:

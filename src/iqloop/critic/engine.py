@@ -17,9 +17,8 @@ However many questions are asked about an image, it is encoded once and read onc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import torch
@@ -31,20 +30,26 @@ from iqloop.critic.checkpoint import Checkpoint
 from iqloop.critic.context import IMAGE_END, Context, Seen, extend, look, see, tokens_of
 from iqloop.critic.expected import expected_rating
 from iqloop.critic.inputs import question
+from iqloop.critic.pooling import (
+    LABELS,
+    average,
+    combine_choices,
+    combine_degradations,
+    combine_ratings,
+    from_log_probs,
+    pool_answers,
+)
 from iqloop.critic.prompts import Prompt, TaskName
 from iqloop.critic.protocol import Capability
 from iqloop.critic.reason import Draw, Written, write, write_parsed
 from iqloop.critic.thurstone import by_ratings
 from iqloop.critic.verdicts import (
-    CLASSES,
-    SEVERITIES,
     Choice,
     DecodingMode,
     Degradation,
     Preference,
     Provenance,
     Rating,
-    Severity,
     Unparsed,
 )
 from iqloop.critic.views import View, single_view, views_of
@@ -55,8 +60,9 @@ T = TypeVar("T")
 Question = Literal["score", "perceive", "describe"]
 """What `QwenCritic.ask` answers about one image."""
 
-_LABELS = [(kind, word) for kind in CLASSES if kind != "null" for word in SEVERITIES]
-_LABEL_BRANCHES = [f'{kind}", "severity": "{word}"' for kind, word in _LABELS] + ['null", "severity": "null"']
+# They end as answers do, with a quote and a brace, which are one token. Of "null" no severity is asked: it can only be
+# "null" too, and where the class was forced even that is not likely.
+_LABEL_BRANCHES = [f'{kind}", "severity": "{word}"}}' for kind, word in LABELS] + ['null", "severity": "']
 _CHOICE_BRANCHES = ["Image A </answer>", "Image B </answer>", "Similar </answer>"]
 _TASK_OF: dict[Question, TaskName] = {"score": "score", "perceive": "degradation", "describe": "describe"}
 
@@ -302,7 +308,7 @@ class QwenCritic:
         said = self._write(sitting, prompt, parse, self.samples)
         if self.decoding == "reason":
             return [
-                _pool_answers(rows, [float(w.value) for w in rows if not isinstance(w.value, Unparsed)], None)
+                pool_answers(rows, [float(w.value) for w in rows if not isinstance(w.value, Unparsed)], None)
                 for rows in said
             ]
         places = [(i, w) for i, rows in enumerate(said) for w in rows if not isinstance(w.value, Unparsed)]
@@ -315,7 +321,7 @@ class QwenCritic:
             out = expected_rating(self.checkpoint, rows, stems)
             for k, (i, _) in enumerate(piece):
                 drawn[i].append(Rating(float(out.mean[k]), float(out.std[k]), float(out.digit_mass[k])))
-        return [_pool_answers(rows, [], expectations) for rows, expectations in zip(said, drawn, strict=True)]
+        return [pool_answers(rows, [], expectations) for rows, expectations in zip(said, drawn, strict=True)]
 
     def _write(
         self, sitting: Sitting, prompt: Prompt, parse: Callable[[str], T | Unparsed], samples: int = 1
@@ -340,15 +346,15 @@ class QwenCritic:
         score, degradation, description = None, None, None
         if "score" in prompts:
             made = Provenance(self.name, prompts["score"].version, self._manner)
-            score = _combine_ratings(views, [cast("Rating | Unparsed", one.rating) for one in said], made)
+            score = combine_ratings(views, [cast("Rating | Unparsed", one.rating) for one in said], made)
         if "perceive" in prompts:
             version = prompts["perceive"].version
             labels = [cast(Tensor, one.labels) for one in said]
             if written:
                 spoken = [cast("Written[answers.ParsedDegradation]", one.degradation) for one in said]
-                degradation = _combine_degradations(views, spoken, labels, Provenance(self.name, version, "reason"))
+                degradation = combine_degradations(views, spoken, labels, Provenance(self.name, version, "reason"))
             else:
-                degradation = _from_log_probs(_average(views, labels), Provenance(self.name, version, "expected"))
+                degradation = from_log_probs(average(views, labels), Provenance(self.name, version, "expected"))
         if "describe" in prompts:
             description = said[-1].description
         return Answers(score, degradation, description)
@@ -395,7 +401,7 @@ class QwenCritic:
             for swap in (False, True):
                 shown = [[*row[:-2], row[-1], row[-2]] if swap else list(row) for row in piece]
                 orders.append(self._choose(prompt, [[seen[id(image)] for image in row] for row in shown]))
-            verdicts.extend(_combine_choices(first, second, made) for first, second in zip(*orders, strict=True))
+            verdicts.extend(combine_choices(first, second, made) for first, second in zip(*orders, strict=True))
             for row in piece:  # an image that no later pair needs is forgotten
                 for image in row:
                     left[id(image)] -= 1
@@ -461,128 +467,3 @@ def _per_view(
 
 def _chunks(items: Sequence[T], size: int) -> list[list[T]]:
     return [list(items[i : i + size]) for i in range(0, len(items), size)]
-
-
-def _pool_answers(
-    said: Sequence[Written[float]], values: Sequence[float], expectations: Sequence[Rating] | None
-) -> Rating | Unparsed:
-    """One rating of all answers that parsed: of what they say, or of the expectations taken at them."""
-    unparsed = sum(one.unparsed for one in said)
-    texts = tuple(one.raw for one in said)
-    for one in said:
-        if not isinstance(one.value, Unparsed):
-            raw = one.raw
-            break
-    else:
-        return replace(cast(Unparsed, said[0].value), unparsed=unparsed)
-    if expectations is None:
-        mean = sum(values) / len(values)
-        spread = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-        return Rating(mean, math.sqrt(spread), None, raw, texts, unparsed)
-    mean = sum(one.mean for one in expectations) / len(expectations)
-    square = sum(one.std**2 + one.mean**2 for one in expectations) / len(expectations)
-    mass = sum(one.digit_mass or 0.0 for one in expectations) / len(expectations)
-    return Rating(mean, math.sqrt(max(square - mean * mean, 0.0)), mass, raw, texts, unparsed)
-
-
-def _combine_ratings(
-    views: Sequence[View], ratings: Sequence[Rating | Unparsed], made: Provenance
-) -> Rating | Unparsed:
-    """The mixture of the views' ratings: weighted mean, and the deviation within and between views."""
-    unparsed = sum(rating.unparsed for rating in ratings)
-    usable = [(v.weight, r) for v, r in zip(views, ratings, strict=True) if isinstance(r, Rating)]
-    total = sum(weight for weight, _ in usable)
-    if total == 0:
-        worst = next(r for r in ratings if isinstance(r, Unparsed))
-        return replace(worst, unparsed=unparsed, provenance=made)
-    mean = sum(weight * r.mean for weight, r in usable) / total
-    square = sum(weight * (r.std**2 + r.mean**2) for weight, r in usable) / total
-    masses = [r.digit_mass for _, r in usable if r.digit_mass is not None]
-    heaviest = max(usable, key=lambda pair: pair[0])[1]
-    mass = sum(masses) / len(masses) if masses else None
-    texts = tuple(text for _, r in usable for text in r.answers)
-    return Rating(mean, math.sqrt(max(square - mean * mean, 0.0)), mass, heaviest.raw, texts, unparsed, made)
-
-
-def _average(views: Sequence[View], logs: Sequence[Tensor]) -> Tensor:
-    """Weighted geometric mean of the views' distributions, as log-probabilities."""
-    weights = torch.tensor([view.weight for view in views], device=logs[0].device)
-    total = (torch.stack(list(logs)) * weights[:, None]).sum(0) / weights.sum()
-    return total.log_softmax(-1)
-
-
-def _from_log_probs(log_probs: Tensor, made: Provenance) -> Degradation:
-    p = log_probs.exp().double().cpu()
-    joint = p[: len(_LABELS)].view(len(CLASSES) - 1, len(SEVERITIES))
-    kinds = [kind for kind in CLASSES if kind != "null"]
-    by_class = {kind: float(joint[i].sum()) for i, kind in enumerate(kinds)} | {"null": float(p[-1])}
-    by_severity: dict[str, dict[str, float]] = {
-        str(kind): {word: float(joint[i, j] / joint[i].sum().clamp_min(1e-12)) for j, word in enumerate(SEVERITIES)}
-        for i, kind in enumerate(kinds)
-    }
-    likeliest = max(CLASSES, key=lambda kind: by_class[kind])
-    severity: Severity = "null"
-    if likeliest != "null":
-        severity = max(SEVERITIES, key=lambda word: by_severity[likeliest][word])
-    return Degradation(likeliest, severity, by_class, by_severity, provenance=made)
-
-
-def _combine_degradations(
-    views: Sequence[View],
-    said: Sequence[Written[answers.ParsedDegradation]],
-    logs: Sequence[Tensor],
-    made: Provenance,
-) -> Degradation | Unparsed:
-    """One verdict of all views: the class that most weight speaks for, its weighted median severity, a view's words."""
-    unparsed = sum(one.unparsed for one in said)
-    likely = replace(_from_log_probs(_average(views, logs), made), unparsed=unparsed)
-    spoken = [
-        (view.weight, one.raw, one.value)
-        for view, one in zip(views, said, strict=True)
-        if not isinstance(one.value, Unparsed)
-    ]
-    if not spoken:
-        return replace(cast(Unparsed, said[0].value), unparsed=unparsed, provenance=made)
-    votes = {kind: sum(w for w, _, v in spoken if v.distortion_class == kind) for kind in CLASSES}
-    kind = max(CLASSES, key=lambda k: (votes[k], likely.probabilities[k]))
-    agreeing = [(w, raw, v.severity) for w, raw, v in spoken if v.distortion_class == kind]
-    severity: Severity = "null"
-    if kind != "null":
-        levels = sorted((SEVERITIES.index(word), w) for w, _, word in agreeing)
-        half, passed = sum(w for _, w in levels) / 2, 0.0
-        for level, weight in levels:
-            passed += weight
-            if passed >= half:
-                severity = SEVERITIES[level]
-                break
-    raw = next(raw for _, raw, word in agreeing if word == severity)
-    parts = answers.split(raw)
-    return replace(
-        likely, distortion_class=kind, severity=severity, raw=raw, reasoning=parts.reasoning if parts else ""
-    )
-
-
-def _combine_choices(
-    there: tuple[Written[Choice], float], back: tuple[Written[Choice], float], made: Provenance
-) -> Preference | Unparsed:
-    """Both orders, the second turned round; disagreement is "similar".
-
-    Each order has what was written and the probability that the image shown first is better.
-    """
-    (first, likely), (second, likely_back) = there, back
-    unparsed = first.unparsed + second.unparsed
-    for one in (first, second):
-        if isinstance(one.value, Unparsed):
-            return replace(one.value, unparsed=unparsed, provenance=made)
-    agreed = (first.value, second.value) in (("A", "B"), ("B", "A"))
-    choice: Choice = cast(Choice, first.value) if agreed else "similar"
-    parts = answers.split(first.raw)
-    return Preference(
-        choice,
-        probability=(likely + 1 - likely_back) / 2,
-        reasoning=parts.reasoning if parts else "",
-        raw=(first.raw, second.raw),
-        position_bias=(likely + likely_back - 1) / 2,
-        unparsed=unparsed,
-        provenance=made,
-    )

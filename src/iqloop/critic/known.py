@@ -1,7 +1,8 @@
 """The critics that have a name, and how a name or a folder becomes a critic.
 
-A name is looked up in this order: `KNOWN`; ``pyiqa:NAME``, a no-reference metric of pyiqa; the plug-ins of
-`iqloop.critic.plugins`; a folder with a checkpoint or with a LoRA adapter. ``./NAME`` is a folder whatever its name.
+A name is looked up in this order: `KNOWN`; ``pyiqa:NAME``, a no-reference metric of pyiqa; the address of a model on a
+server, ``http://HOST:PORT/v1#MODEL``; the plug-ins of `iqloop.critic.plugins`; a folder with a checkpoint or a LoRA
+adapter. ``./NAME`` is a folder whatever its name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from iqloop.critic.natural_scene_net import MODEL_TYPE
 from iqloop.critic.plugins import Plugin, plugins
 from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1, VISUALQUALITY_R1_DIRECT
 from iqloop.critic.protocol import Critic
+from iqloop.critic.remote.address import is_address
 from iqloop.critic.verdicts import DecodingMode
 from iqloop.errors import CriticError, UsageError
 
@@ -112,15 +114,20 @@ def create_critic(
     base: str | None = None,
     subfolder: str | None = None,
     revision: str | None = None,
+    structured: bool = False,
+    concurrency: int = 8,
+    timeout: float = 120.0,
+    retries: int = 4,
 ) -> Critic:
-    """A critic by name or folder. Published checkpoints, own ones and adapters are a `QwenCritic`.
+    """A critic by name, folder or address. Published checkpoints, own ones and adapters are a `QwenCritic`.
 
     Natural scene statistics and a metric of pyiqa take ``device``, and a plug-in what it takes; all may ignore
-    ``batch_size`` and ``seed``.
+    ``batch_size`` and ``seed``, and a model on a server ``device``.
 
     Args:
-        name: one of `KNOWN`; ``pyiqa:NAME``; a plug-in's critic; a folder with a Qwen2.5-VL checkpoint, with a LoRA
-            adapter of one, or with weights of `iqloop train nss`.
+        name: one of `KNOWN`; ``pyiqa:NAME``; ``http://HOST:PORT/v1#MODEL``, a model on an OpenAI-compatible server
+            (without ``#MODEL`` the only one that it has), which needs the extra ``serve``; a plug-in's critic; a folder
+            with a Qwen2.5-VL checkpoint, with a LoRA adapter of one, or with weights of `iqloop train nss`.
         device: torch device; None takes a GPU when there is one.
         dtype: float32, bfloat16 or float16; None is float32 on a CPU and bfloat16 on a GPU.
         decoding: how scores are read out; see `iqloop.critic.engine`.
@@ -132,9 +139,15 @@ def create_critic(
         thinking: False asks VisualQuality-R1 for its answer alone, a prompt it was published with but not trained on.
         max_new_tokens: bound on an answer's length; None is the checkpoint's own.
         attention, device_map, quantization: how the weights are loaded; see `iqloop.critic.checkpoint.load`.
-        base: for an adapter: the critic or folder it goes over; None is what its ``adapter_config.json`` says.
+        base: for an adapter: the critic or folder it goes over; None is what its ``adapter_config.json`` says. For a
+            model on a server: the critic or folder whose prompts, tasks and views it has; None goes by its name.
         subfolder: for a folder: the checkpoint's place in it.
         revision: for a published checkpoint: commit, branch or tag.
+        structured: on a server that can (vLLM), hold every written answer to its form, not only those that are asked
+            for again.
+        concurrency: on a server: requests at a time.
+        timeout: on a server: seconds that one request may take.
+        retries: on a server: tries after the first, where another try may help.
 
     Raises:
         UsageError: there is no such critic, or it knows no such option; names the option.
@@ -146,12 +159,15 @@ def create_critic(
     name = str(name)
     if name.startswith(PYIQA):
         return _create_pyiqa(name, given)
+    if is_address(name):
+        return _create_remote(name, given)
     plugin = None if name in KNOWN else plugin_critics().get(name)
     if plugin is not None:
         return plugin.create(given)
     folder = _statistics(name)
     if folder is not None:
         return _create_statistics(name, folder, given)
+    _refuse_options(f"{name} is not on a server", set(given) & _SERVER_OPTIONS)
     source = source_of(name, base=base, subfolder=subfolder, revision=revision)
     comparison = KNOWN[name].comparison if name in KNOWN else None
     if comparison is not None:
@@ -188,6 +204,9 @@ OPTIONS: Mapping[str, Any] = {
 }
 """The options of `create_critic` and their defaults."""
 
+_SERVER_OPTIONS = frozenset({"structured", "concurrency", "timeout", "retries"})
+_PLACE_OPTIONS = frozenset({"dtype", "attention", "device_map", "quantization", "subfolder", "revision"})
+
 
 def plugin_critics() -> dict[str, Plugin]:
     """The critics of installed plug-ins by name; none is loaded, none has a name of `KNOWN`."""
@@ -213,7 +232,8 @@ def source_of(
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UsageError(
-            f"unknown critic {name!r}: expected one of {', '.join(names)}, {PYIQA}NAME, or a checkpoint folder{hint}"
+            f"unknown critic {name!r}: expected one of {', '.join(names)}, {PYIQA}NAME, a checkpoint folder, or a "
+            f"server's http://HOST:PORT/v1#MODEL{hint}"
         )
     folder = root / (subfolder or "")
     if not _has_checkpoint(folder):
@@ -307,6 +327,14 @@ def _create_pyiqa(name: str, given: Mapping[str, Any]) -> Critic:
 
     _refuse_options(f"{name} is a metric of pyiqa", set(given) - {"device", "seed", "batch_size"})
     return PyiqaCritic(name.removeprefix(PYIQA), device=given.get("device"), seed=given.get("seed", OPTIONS["seed"]))
+
+
+def _create_remote(name: str, given: Mapping[str, Any]) -> Critic:
+    from iqloop.critic.remote.create import create_remote
+
+    _refuse_options(f"{name} is on a server, where it was loaded,", set(given) & _PLACE_OPTIONS)
+    elsewhere = {"device", "batch_size"}  # of the tools and the metric around it, not of the server's
+    return create_remote(name, **{option: value for option, value in given.items() if option not in elsewhere})
 
 
 def _refuse_options(what: str, unknown: set[str]) -> None:

@@ -22,6 +22,7 @@ from iqloop.io.arrays import planes
 from iqloop.io.formats import EXPECTED, PILLOW_FORMATS, describe, is_tiff, webp_is_lossless
 from iqloop.io.photo import Photo, hash_pixels
 from iqloop.io.pillow_state import strict_pillow
+from iqloop.io.webp import is_webp, webp_size
 
 Array = NDArray[Any]
 
@@ -67,6 +68,9 @@ def _decode(data: bytes, path: Path | None) -> Photo:
         tiff = deep.probe_tiff(data)
         if tiff is not None:
             _check_size(tiff.width, tiff.height, path)
+    if is_webp(data):
+        # Even to open one, libwebp fills a canvas of the size that it claims.
+        _check_size(*webp_size(data), path)
     try:
         image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
     except UnidentifiedImageError:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train critics and restorers.",
     "evaluate": "Measure how well a critic sees.",
     "bench": "Measure speed and gain on this machine.",
+    "serve": "Answer over HTTP: critic and restorer on this machine.",
     "cache": "Show or empty what is kept on disk for later runs.",
     "doctor": "Show what is installed: packages, devices, critics, caches.",
 }

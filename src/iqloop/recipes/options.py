@@ -67,7 +67,11 @@ def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Comman
             critic: str, device: str | None, dtype: str | None, seed: int, more: tuple[str, ...], **options: Any
         ) -> Any:
             fields = {key: options.pop(key) for key in ("batch_size", "decoding", "samples") if key in options}
-            if "decoding" in fields and fields["decoding"] is None:
+            if "decoding" not in fields:  # a command without the flag takes it as an option like any other
+                said = [text for text in more if text.replace(" ", "").startswith("decoding=")]
+                more = tuple(text for text in more if text not in said)
+                fields |= {"decoding": text.partition("=")[2].strip() for text in said}
+            elif fields["decoding"] is None:
                 # Samples are written answers: whoever asks for several wants them.
                 fields["decoding"] = "reason" if fields["samples"] > 1 else "expected"
             return command(choice=CriticChoice(critic, device, dtype, seed, more=more, **fields), **options)
@@ -113,8 +117,9 @@ def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Comman
             envvar="IQLOOP_CRITIC",
             default=DEFAULT_CRITIC,
             show_default=True,
-            metavar="NAME|FOLDER",
-            help="A critic of `iqloop metrics`, a checkpoint or adapter folder, or pyiqa:NAME.",
+            metavar="NAME|FOLDER|URL",
+            help="A critic of `iqloop metrics`, a checkpoint or adapter folder, pyiqa:NAME, or a model on a server: "
+            "http://HOST:PORT/v1#MODEL.",
         )(wrapped)
 
     return decorate

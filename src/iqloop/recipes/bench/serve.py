@@ -42,6 +42,10 @@ class Figures:
     """Served by local throughput."""
     ratios: tuple[float, ...]
     """Of each part."""
+    local_cpu: float
+    """CPU seconds per image."""
+    served_cpu: float | None
+    """Of the server; None where the system does not tell."""
     wrong: int
     """Answers that differ from the local score by more than 1e-4, or are about another file."""
     failed: int
@@ -116,27 +120,30 @@ def measure(
     """All of it, against a server whose critic is the same."""
     from PIL import Image
 
-    from iqloop.recipes.bench.serve_process import refusal, resident_mb
+    from iqloop.recipes.bench.serve_process import refusal, spent
     from iqloop.recipes.serve.load import Caller, send_all
 
     warm = files[: 2 * batch]
     scores, _ = score_here(warm, critic, batch)
     send_all(address, warm, connections)
-    memory_start = resident_mb(address)
-    here, there = 0.0, 0.0
+    first = spent(address)
+    here, there, here_cpu = 0.0, 0.0, 0.0
     ratios: list[float] = []
     loads: list[Load] = []
     for start in range(parts):
         piece = files[start::parts]
+        used = time.process_time()
         known, seconds = score_here(piece, critic, batch)
+        here_cpu += time.process_time() - used
         scores |= known
         load = send_all(address, piece, connections, scores)
         here, there = here + seconds, there + load.seconds
         ratios.append(seconds / load.seconds)
         loads.append(load)
+    last = spent(address)
     crowd = [files[place % len(files)] for place in range(burst)]
     rush = send_all(address, crowd, burst, scores)
-    memory_end = resident_mb(address)
+    memory_end = _memory(address)
     target = io.BytesIO()
     Image.new("1", (BOMB_SIDE, BOMB_SIDE)).save(target, "PNG")
     caller = Caller(address)
@@ -154,6 +161,8 @@ def measure(
         served_per_second=len(files) / there,
         ratio=here / there,
         ratios=tuple(ratios),
+        local_cpu=here_cpu / len(files),
+        served_cpu=None if first is None or last is None else (last[1] - first[1]) / len(files),
         wrong=sum(len(load.wrong) for load in (*loads, rush)),
         failed=sum(len(load.failed) for load in (*loads, rush)),
         burst=burst,
@@ -161,9 +170,9 @@ def measure(
         burst_p95=rush.percentile(0.95),
         burst_p99=rush.percentile(0.99),
         burst_per_second=rush.throughput,
-        memory_start_mb=memory_start,
+        memory_start_mb=None if first is None else first[0],
         memory_end_mb=memory_end,
-        memory_refused_mb=resident_mb(address),
+        memory_refused_mb=_memory(address),
         bomb_status=bomb,
         bomb_seconds=bomb_seconds,
         declared_status=declared,
@@ -174,16 +183,21 @@ def measure(
     )
 
 
+def _memory(address: str) -> float | None:
+    from iqloop.recipes.bench.serve_process import spent
+
+    found = spent(address)
+    return None if found is None else found[0]
+
+
 def page(found: Figures, critic: str, machine: str) -> str:
     """The figures in Markdown."""
-
-    def mb(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0f} MB"
 
     rows = [
         ("here, one process", f"{found.local_per_second:.2f} images/s"),
         (f"served, {found.connections} connections", f"{found.served_per_second:.2f} images/s"),
         ("served / here", f"{found.ratio:.3f} (parts {min(found.ratios):.3f} to {max(found.ratios):.3f})"),
+        ("CPU per image", f"here {found.local_cpu:.3f} s, the server {_seconds(found.served_cpu)}"),
         ("wrong, failed", f"{found.wrong}, {found.failed}"),
         (
             f"{found.burst} requests at once",
@@ -192,8 +206,8 @@ def page(found: Figures, critic: str, machine: str) -> str:
         ),
         (
             "memory of the server",
-            f"{mb(found.memory_start_mb)} after the first images, {mb(found.memory_end_mb)} after all, "
-            f"{mb(found.memory_refused_mb)} after the refusals",
+            f"{_megabytes(found.memory_start_mb)} after the first images, {_megabytes(found.memory_end_mb)} after all, "
+            f"{_megabytes(found.memory_refused_mb)} after the refusals",
         ),
         ("a PNG of 100 megapixels", f"{found.bomb_status} after {found.bomb_seconds * 1000:.0f} ms"),
         ("1 GB, declared", f"{found.declared_status} after {found.declared_seconds * 1000:.0f} ms"),
@@ -205,6 +219,14 @@ def page(found: Figures, critic: str, machine: str) -> str:
     head = f"{critic}; {found.images} JPEGs of {found.side} x {found.side} pixels, in {len(found.ratios)} parts"
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     return f"{head}\n\n{machine}\n\n{table}\n"
+
+
+def _megabytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} MB"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"
 
 
 @click.command("serve")

@@ -15,7 +15,6 @@ from iqloop.errors import CriticError
 from iqloop.recipes.options import CriticChoice
 
 PART = bytes(2**20)
-RESIDENT = "process_resident_memory_bytes "
 
 
 @contextmanager
@@ -26,7 +25,8 @@ def server(choice: CriticChoice, options: Sequence[str] = ()) -> Iterator[str]:
     for flag, value in (("--device", choice.device), ("--dtype", choice.dtype)):
         words += [] if value is None else [flag, value]
     words += [word for text in choice.more for word in ("--critic-option", text)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    # Our own interpreter, without a shell.
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)  # noqa: S603
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -41,13 +41,17 @@ def server(choice: CriticChoice, options: Sequence[str] = ()) -> Iterator[str]:
         process.wait()
 
 
-def resident_mb(address: str) -> float | None:
-    """Memory that the server's process holds, by its own metrics; None where the system does not tell (not Linux)."""
+def spent(address: str) -> tuple[float, float] | None:
+    """Memory in MB that the server's process holds, and CPU seconds it has used, by its own metrics; None where the
+    system does not tell (not Linux)."""
     connection = http.client.HTTPConnection(urlsplit(address).netloc)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
     connection.close()
-    return next((float(line.removeprefix(RESIDENT)) / 2**20 for line in lines if line.startswith(RESIDENT)), None)
+    told = dict(line.rsplit(" ", 1) for line in lines if line.startswith("process_"))
+    if not told:
+        return None
+    return float(told["process_resident_memory_bytes"]) / 2**20, float(told["process_cpu_seconds_total"])
 
 
 def refusal(address: str, size: int, declared: bool) -> tuple[int, float, int]:

@@ -1,0 +1,1 @@
+"""``iqloop serve``: the critic and the restorer of this machine, over HTTP."""
