@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from iqloop.recipes.train.judge_chunks import Chunk, Runner
 
-LOOKS, TRIES, HELD_OUT = (8, 100), (16, 200), (8, 300)
-"""Chunks of each part of the work, and what is added to the seed for its first one."""
+LOOKS, TRIES, HELD_OUT = (4, 100), (8, 200), (8, 300)
+"""Chunks of each part (the first two: of each half of the photographs), and what is added to the seed for the first."""
+SECOND = 50
+"""Added for the second half."""
 
 
 @click.command("judge")
@@ -55,8 +57,9 @@ def command(
     """Measure what this critic's answers are worth to the loop, with the tools that it tries first.
 
     Photographs are damaged, mended, and compared with the clean originals; three logistic regressions for each
-    degradation are fitted: is it there, will its tool help, and is the output better? On one core half a second a look
-    and 6 s a crop with tools.
+    degradation are fitted: is it there, will its tool help, and is the output better? What the first says of a
+    photograph on which tools are tried comes from the other half of the photographs, or the last two would trust it
+    too much. On one core half a second a look and 6 s a crop with tools.
     """
     from iqloop.agents.evidence import as_document
     from iqloop.agents.evidence_measure import agreement, fit, fit_presence
@@ -67,11 +70,17 @@ def command(
     refuse_existing(out, overwrite)
     setup = Setup(choice, files, side, threads or (1 if workers > 1 else None))
     with runner(setup, workers) as (site, work):
-        seen = _all(work, "look", cut(photos, looks, LOOKS[0], choice.seed + LOOKS[1]), "looking", console)
+        halves: list[list[Any]] = []
+        for half, share in enumerate((looks - looks // 2, looks // 2)):
+            chunks = cut(photos, share, LOOKS[0], choice.seed + LOOKS[1] + half * SECOND, half=half)
+            halves.append(_all(work, "look", chunks, "looking", console))
+        seen = halves[0] + halves[1]
         presence = fit_presence(seen, site.critic, {})
-        known = as_document(presence)
-        chunks = cut(photos, count, TRIES[0], choice.seed + TRIES[1], known)
-        learned = _all(work, "attempt", chunks, "trying", console)
+        learned: list[Any] = []
+        for half, share in enumerate((count - count // 2, count // 2)):
+            other = as_document(fit_presence(halves[1 - half], site.critic, {}))
+            chunks = cut(photos, share, TRIES[0], choice.seed + TRIES[1] + half * SECOND, other, half)
+            learned += _all(work, "attempt", chunks, "trying", console)
         origin = {
             "source": "iqloop train judge",
             "tools": {treatment: f"{tool.info.name} {tool.info.version}" for treatment, tool in site.tools.items()},
@@ -84,7 +93,7 @@ def command(
             raise UsageError(f"expected pairs, some better and some worse, got {len(learned)}: raise --count")
         tested = learned
         if held_out is not None:
-            chunks = cut(held_out, held_out_count, HELD_OUT[0], choice.seed + HELD_OUT[1], known)
+            chunks = cut(held_out, held_out_count, HELD_OUT[0], choice.seed + HELD_OUT[1], as_document(presence))
             tested = _all(work, "attempt", chunks, "measuring", console)
     document = json.dumps(as_document(evidence), indent=1) + "\n"
     write_bytes_atomic(out, document.encode(), overwrite=overwrite)

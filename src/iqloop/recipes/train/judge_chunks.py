@@ -43,6 +43,8 @@ class Chunk:
     seed: int
     presence: dict[str, Any] | None = None
     """Evidence of what is present, as a document, for a chunk on which tools are tried."""
+    half: int | None = None
+    """Of the photographs: every second one from the first (0) or the second (1) on; None for all."""
 
 
 class Site:
@@ -80,7 +82,12 @@ class Site:
     def _crops(self, chunk: Chunk) -> Iterator[Bytes]:
         from iqloop.recipes.bench.tools import photographs
 
-        return crops(photographs(chunk.photos), chunk.count, self.side, chunk.seed)
+        return crops(share_of(photographs(chunk.photos), chunk.half), chunk.count, self.side, chunk.seed)
+
+
+def share_of(readers: Sequence[Reader], half: int | None) -> Sequence[Reader]:
+    """The photographs of one half, or all; a single photograph is in both."""
+    return readers if half is None or len(readers) == 1 else readers[half::2]
 
 
 def crops(readers: Sequence[Reader], count: int, side: int, seed: int) -> Iterator[Bytes]:
@@ -95,14 +102,21 @@ def crops(readers: Sequence[Reader], count: int, side: int, seed: int) -> Iterat
         yield np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
-def cut(photos: Path | None, count: int, chunks: int, seed: int, presence: dict[str, Any] | None = None) -> list[Chunk]:
+def cut(
+    photos: Path | None,
+    count: int,
+    chunks: int,
+    seed: int,
+    presence: dict[str, Any] | None = None,
+    half: int | None = None,
+) -> list[Chunk]:
     """``count`` crops in at most ``chunks`` chunks of nearly equal size, none so small that it would not have crops
     with every number of degradations (`iqloop.agents.evidence_measure.FOLDS`)."""
     from iqloop.agents.evidence_measure import FOLDS
 
     chunks = max(1, min(chunks, count // len(FOLDS)))
     sizes = [count // chunks + (place < count % chunks) for place in range(chunks)]
-    return [Chunk(photos, size, seed + place, presence) for place, size in enumerate(sizes) if size]
+    return [Chunk(photos, size, seed + place, presence, half) for place, size in enumerate(sizes) if size]
 
 
 Runner = Callable[[str, Sequence[Chunk]], Iterator[list[Any]]]
