@@ -10,6 +10,7 @@ import click
 from iqloop.recipes import failures, inputs, options
 from iqloop.recipes.console import Console
 from iqloop.recipes.inputs import Input
+from iqloop.recipes.scale.options import Spread, writes_rows
 
 if TYPE_CHECKING:
     from iqloop.critic.protocol import Critic
@@ -44,17 +45,23 @@ def perceive_fields(source: Input, found: Degradation) -> dict[str, Any]:
 
 @click.command("perceive")
 @options.inputs()
+@writes_rows
 @options.ask_critic()
 @options.talk
-def command(inputs: tuple[str, ...], choice: options.CriticChoice, console: Console) -> int:
+def command(inputs: tuple[str, ...], spread: Spread, choice: options.CriticChoice, console: Console) -> int:
     """Name what is wrong with images, and how much.
 
     FILE_OR_FOLDER may be - for one image on standard input. Classes: noise, blur, compression, darken, null (nothing
-    is wrong). Severities: slight, moderate, obvious, serious, catastrophic, null.
+    is wrong). Severities: slight, moderate, obvious, serious, catastrophic, null. With -o OUT.parquet FILE_OR_FOLDER
+    may also be a .parquet file that lists images (columns path, or key and bytes).
     """
     from iqloop.recipes.inputs import gather
     from iqloop.recipes.loading import load_critic
 
+    if spread.wanted(inputs):
+        from iqloop.recipes.scale.run import ask_all
+
+        return ask_all("perceive", inputs, choice, spread, console)
     sources = gather(inputs, stream=True)
     critic = load_critic(choice, needs=("perceive",))
     reasoning = ""

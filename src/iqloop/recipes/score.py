@@ -10,6 +10,7 @@ import click
 from iqloop.recipes import failures, inputs, options
 from iqloop.recipes.console import Console
 from iqloop.recipes.inputs import Input
+from iqloop.recipes.scale.options import Spread, writes_rows
 
 if TYPE_CHECKING:
     from iqloop.critic.protocol import Critic
@@ -47,18 +48,23 @@ def score_fields(source: Input, rating: Rating, critic: Critic) -> dict[str, Any
 
 @click.command("score")
 @options.inputs()
+@writes_rows
 @options.ask_critic(decoding=True)
 @options.talk
-def command(inputs: tuple[str, ...], choice: options.CriticChoice, console: Console) -> int:
+def command(inputs: tuple[str, ...], spread: Spread, choice: options.CriticChoice, console: Console) -> int:
     """Score images with a critic.
 
     FILE_OR_FOLDER may be - for one image on standard input. Prints the mean and the standard deviation of the critic's
     rating (with --samples, of its written answers); a file that cannot be read is named on standard error, and the
-    others go on.
+    others go on. With -o OUT.parquet it may also be a .parquet file that lists images (columns path, or key and bytes).
     """
     from iqloop.recipes.inputs import gather
     from iqloop.recipes.loading import load_critic
 
+    if spread.wanted(inputs):
+        from iqloop.recipes.scale.run import ask_all
+
+        return ask_all("score", inputs, choice, spread, console)
     sources = gather(inputs, stream=True)
     critic = load_critic(choice)
     with console.table("path", "score", "std"), console.progress(len(sources), "scoring") as progress:

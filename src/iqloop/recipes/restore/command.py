@@ -12,6 +12,7 @@ import click
 from iqloop.recipes import options
 from iqloop.recipes.console import Console
 from iqloop.recipes.inputs import Filter
+from iqloop.recipes.scale.options import Spread, is_table, refuse_beside_ray, spreads
 
 if TYPE_CHECKING:
     from iqloop.agents import Budget
@@ -78,6 +79,13 @@ def _list_of(name: str, text: str) -> Callable[[options.Command], options.Comman
     help="Seconds for the whole run: no image is begun after it, and the one under way gets what is left.",
 )
 @options.parallel
+@spreads
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="With --engine ray, whose -o OUT.parquet has rows: where the restored images go.",
+)
 @options.ask_critic(batched=False)
 @options.talk
 def command(
@@ -106,6 +114,8 @@ def command(
     total_time_limit: float | None,
     workers: int | None,
     threads: int | None,
+    spread: Spread,
+    images: Path | None,
     choice: options.CriticChoice,
     console: Console,
 ) -> int:
@@ -127,12 +137,6 @@ def command(
     from iqloop.recipes.restore.site import Deadline, Setup
 
     deadline = Deadline(total_time_limit)
-    sources = gather(inputs, stream=True, chosen=chosen, out=out)
-    targets = place(sources, out, "restored")
-    if targets[0].path is None:
-        if console.json and not dry_run:
-            raise click.UsageError("--json and -o - both want standard output: write the image to a file")
-        console.stdout_taken = True
     settings = replace(
         PROFILES[profile],
         search=search,
@@ -142,11 +146,30 @@ def command(
         order=None if order is None else load_stages(order),
     )
     evidence = None if judge is None else load_evidence(judge)
+    manner = Manner(settings, budget, int(scale), choice.seed, keep_metadata, overwrite, resume, stamp, evidence)
+    setup = Setup(manner, choice, files, tile, threads, cache, console.verbose, console.quiet)
+    if spread.engine == "ray":
+        from iqloop.recipes.scale.run import restore_all
+
+        workers, threads = spread.workers or workers, threads or spread.cpus
+        spread = replace(spread, out=out, resume=resume, overwrite=overwrite, workers=workers, cpus=threads)
+        unfit = {
+            "--trace": trace,
+            "--dry-run": dry_run,
+            "--total-time-limit": total_time_limit,
+        }
+        return restore_all(inputs, chosen, images, keep_steps, setup, refuse_beside_ray(spread, unfit), console)
+    if images is not None or (out is not None and is_table(str(out))):
+        raise click.UsageError("-o OUT.parquet and --images are for --engine ray: give -o FOLDER")
+    sources = gather(inputs, stream=True, chosen=chosen, out=out)
+    targets = place(sources, out, "restored")
+    if targets[0].path is None:
+        if console.json and not dry_run:
+            raise click.UsageError("--json and -o - both want standard output: write the image to a file")
+        console.stdout_taken = True
     jobs = make_jobs(sources, targets, trace, keep_steps)
     if resume and any(job.trace is None for job in jobs):
         raise click.UsageError("--resume needs traces: write to a folder with -o FOLDER, or give --trace FILE")
-    manner = Manner(settings, budget, int(scale), choice.seed, keep_metadata, overwrite, resume, stamp, evidence)
     if threads is None and len(jobs) > 1 and not on_gpu(choice.device):
-        threads = 1
-    setup = Setup(manner, choice, files, tile, threads, cache, console.verbose, console.quiet)
+        setup = replace(setup, threads=1)
     return look(jobs, setup, console) if dry_run else Run(jobs, setup, workers, deadline, console).all()
