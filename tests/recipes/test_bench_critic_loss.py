@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from iqloop.critic import known
-from iqloop.recipes.bench.critic_loss_page import strip, summary
-from iqloop.recipes.bench.critic_loss_study import ORIGINAL, START, VARIANTS, Outcome, Row, Study, guidance_for
+from iqloop.recipes.bench.critic_loss.page import strip, summary
+from iqloop.recipes.bench.critic_loss.study import ORIGINAL, START, VARIANTS, Outcome, Row, Study, guidance_for
 from iqloop.recipes.train.restorer_guidance import Wanted
 from iqloop.restorers.training.tasks import TASKS
 from iqloop.restorers.training.train import RestorerSettings

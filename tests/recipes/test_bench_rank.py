@@ -17,9 +17,9 @@ from iqloop.critic import known
 from iqloop.critic.protocol import Critic
 from iqloop.critic.verdicts import Preference, Rating, Unparsed
 from iqloop.errors import UsageError
-from iqloop.recipes.bench.rank import DISTORTIONS, WAYS, measure, severities
-from iqloop.recipes.bench.rank_critic import SimulatedCritic, deviation_for
-from iqloop.recipes.bench.rank_page import summary
+from iqloop.recipes.bench.rank.command import DISTORTIONS, WAYS, measure, severities
+from iqloop.recipes.bench.rank.critic import SimulatedCritic, deviation_for
+from iqloop.recipes.bench.rank.page import summary
 from tests.agents.agents_fakes import FakeCritic
 
 from .helpers import lines, run

@@ -20,12 +20,12 @@ from iqloop.critic.evaluation.bootstrap import ratio
 from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Provenance, Rating, Unparsed
 from iqloop.distort import CATEGORIES
 from iqloop.errors import UsageError
-from iqloop.recipes.bench import mixtures as bench_mixtures
-from iqloop.recipes.bench.mixtures import damage, draw, draw_seed
-from iqloop.recipes.bench.restore import METHODS, Row, rows_of
-from iqloop.recipes.bench.restore_figures import ALL, DARK, LIT, agreement, figures, subsets, worst
-from iqloop.recipes.bench.restore_judge import Judged
-from iqloop.recipes.bench.restore_page import LEGEND
+from iqloop.recipes.bench.restore import mixtures as bench_mixtures
+from iqloop.recipes.bench.restore.figures import ALL, DARK, LIT, agreement, figures, subsets, worst
+from iqloop.recipes.bench.restore.judge import Judged
+from iqloop.recipes.bench.restore.measure import METHODS, Row, rows_of
+from iqloop.recipes.bench.restore.mixtures import damage, draw, draw_seed
+from iqloop.recipes.bench.restore.page import LEGEND
 from iqloop.restorers import Registry, ToolEntry, ToolInfo
 from iqloop.restorers.full_reference import gmsd, nearness, psnr, ssim
 from tests.conftest import Photograph
@@ -118,7 +118,7 @@ def toys(cleans: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> dict[str, Toy
         Toy("lowlight", lambda image: image * 0.5),
     ]
     registry = Registry(ToolEntry(one.info, lambda one=one: one) for one in tools)  # type: ignore[misc]
-    monkeypatch.setattr("iqloop.recipes.bench.restore_run.load_registry", lambda *_, **__: registry)
+    monkeypatch.setattr("iqloop.recipes.bench.restore.run.load_registry", lambda *_, **__: registry)
     return {one.name: one for one in tools}
 
 
@@ -491,6 +491,6 @@ def test_wrong_usage(arguments: list[str], reason: str, toys: dict[str, Toy], ju
 def test_a_missing_net_is_named(judge: Judge, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Toy("denoise", torch.clone)
     registry = Registry([ToolEntry(one.info, lambda: one)])
-    monkeypatch.setattr("iqloop.recipes.bench.restore_run.load_registry", lambda *_, **__: registry)
+    monkeypatch.setattr("iqloop.recipes.bench.restore.run.load_registry", lambda *_, **__: registry)
     result = run("bench", "restore", folder)
     assert result.exit_code == 2 and "no tool named 'dejpeg'" in result.stderr

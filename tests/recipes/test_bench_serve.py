@@ -11,8 +11,8 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
-from iqloop.recipes.bench import serve as bench
-from iqloop.recipes.bench import serve_process
+from iqloop.recipes.bench.serve import command as bench
+from iqloop.recipes.bench.serve import process as serve_process
 
 from .serve_helpers import WatchedCritic, serving
 

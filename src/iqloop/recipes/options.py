@@ -70,7 +70,8 @@ def ask_critic(batched: bool = True, decoding: bool = False) -> Callable[[Comman
             if "decoding" not in fields:  # a command without the flag takes it as an option like any other
                 said = [text for text in more if text.replace(" ", "").startswith("decoding=")]
                 more = tuple(text for text in more if text not in said)
-                fields |= {"decoding": text.partition("=")[2].strip() for text in said}
+                if said:
+                    fields["decoding"] = said[-1].partition("=")[2].strip()
             elif fields["decoding"] is None:
                 # Samples are written answers: whoever asks for several wants them.
                 fields["decoding"] = "reason" if fields["samples"] > 1 else "expected"

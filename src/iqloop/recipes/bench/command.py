@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from iqloop.recipes import failures, options
-from iqloop.recipes.bench import critic_loss as bench_critic_loss
-from iqloop.recipes.bench import rank as bench_rank
+from iqloop.recipes.bench import engines as bench_engines
 from iqloop.recipes.bench import rerank as bench_rerank
-from iqloop.recipes.bench import serve as bench_serve
+from iqloop.recipes.bench.critic_loss import command as bench_critic_loss
+from iqloop.recipes.bench.rank import command as bench_rank
+from iqloop.recipes.bench.serve import command as bench_serve
+from iqloop.recipes.bench.speed import command as bench_all
 from iqloop.recipes.console import Console
 from iqloop.recipes.evaluate import run as evaluate_run
 
@@ -170,7 +172,7 @@ def restore(
 
     With -o: a line of JSON for each photograph and mixture as it is done, summary.json, restore.md and two plots.
     """
-    from iqloop.recipes.bench import restore_run as bench_restore_run
+    from iqloop.recipes.bench.restore import run as bench_restore_run
 
     return bench_restore_run.command(
         {**asked, "only": options.words(only), "seed": choice.seed},
@@ -346,7 +348,9 @@ def ablations(
     return failures.DONE
 
 
+command.add_command(bench_all.command)
 command.add_command(bench_critic_loss.command)
+command.add_command(bench_engines.command)
 command.add_command(bench_rank.command)
 command.add_command(bench_rerank.command)
 command.add_command(bench_serve.command)

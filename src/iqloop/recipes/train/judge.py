@@ -71,15 +71,15 @@ def command(
     setup = Setup(choice, files, side, threads or (1 if workers > 1 else None))
     with runner(setup, workers) as (site, work):
         halves: list[list[Any]] = []
-        for half, share in enumerate((looks - looks // 2, looks // 2)):
-            chunks = cut(photos, share, LOOKS[0], choice.seed + LOOKS[1] + half * SECOND, half=half)
+        for half, some in enumerate((looks - looks // 2, looks // 2)):
+            chunks = cut(photos, some, LOOKS[0], choice.seed + LOOKS[1] + half * SECOND, half=half)
             halves.append(_all(work, "look", chunks, "looking", console))
         seen = halves[0] + halves[1]
         presence = fit_presence(seen, site.critic, {})
         learned: list[Any] = []
-        for half, share in enumerate((count - count // 2, count // 2)):
+        for half, some in enumerate((count - count // 2, count // 2)):
             other = as_document(fit_presence(halves[1 - half], site.critic, {}))
-            chunks = cut(photos, share, TRIES[0], choice.seed + TRIES[1] + half * SECOND, other, half)
+            chunks = cut(photos, some, TRIES[0], choice.seed + TRIES[1] + half * SECOND, other, half)
             learned += _all(work, "attempt", chunks, "trying", console)
         origin = {
             "source": "iqloop train judge",

@@ -120,7 +120,7 @@ def measure(
     """All of it, against a server whose critic is the same."""
     from PIL import Image
 
-    from iqloop.recipes.bench.serve_process import refusal, spent
+    from iqloop.recipes.bench.serve.process import refusal, spent
     from iqloop.recipes.serve.load import Caller, send_all
 
     warm = files[: 2 * batch]
@@ -184,7 +184,7 @@ def measure(
 
 
 def _memory(address: str) -> float | None:
-    from iqloop.recipes.bench.serve_process import spent
+    from iqloop.recipes.bench.serve.process import spent
 
     found = spent(address)
     return None if found is None else found[0]
@@ -256,7 +256,7 @@ def command(
     in turn.
     """
     from iqloop.recipes.bench.critic import machine
-    from iqloop.recipes.bench.serve_process import server
+    from iqloop.recipes.bench.serve.process import server
     from iqloop.recipes.bench.tools import check_outputs
     from iqloop.recipes.loading import load_critic
 

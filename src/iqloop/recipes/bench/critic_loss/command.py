@@ -19,7 +19,7 @@ from iqloop.recipes.console import Console
 from iqloop.recipes.train.restorer_guidance import Wanted
 
 if TYPE_CHECKING:
-    from iqloop.recipes.bench.critic_loss_study import Study
+    from iqloop.recipes.bench.critic_loss.study import Study
 
 TASKS = ("denoise", "dejpeg", "deblur", "upscale-x2", "upscale-x4")
 """Whose nets look at patches; that for dark photographs needs large ones."""
@@ -79,9 +79,9 @@ def command(
     from dataclasses import replace
 
     from iqloop.errors import UsageError
-    from iqloop.recipes.bench import critic_loss_page as paper
     from iqloop.recipes.bench.critic import machine
-    from iqloop.recipes.bench.critic_loss_study import VARIANTS, Study, photographs_cap, run
+    from iqloop.recipes.bench.critic_loss import page as paper
+    from iqloop.recipes.bench.critic_loss.study import VARIANTS, Study, photographs_cap, run
     from iqloop.recipes.bench.tools import check_outputs, use_threads
     from iqloop.recipes.loading import load_critic
     from iqloop.restorers.training.stream import load_photographs, side_of

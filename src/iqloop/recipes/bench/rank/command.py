@@ -160,8 +160,8 @@ def command(
     is ranked by score alone; simulated critics show what comparisons of a known accuracy are worth.
     """
     from iqloop.recipes.bench.critic import machine
-    from iqloop.recipes.bench.rank_critic import SimulatedCritic
-    from iqloop.recipes.bench.rank_page import page, summary
+    from iqloop.recipes.bench.rank.critic import SimulatedCritic
+    from iqloop.recipes.bench.rank.page import page, summary
     from iqloop.recipes.bench.tools import check_outputs, middle, photographs
     from iqloop.recipes.loading import load_critic
 

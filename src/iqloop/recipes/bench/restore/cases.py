@@ -12,8 +12,8 @@ from iqloop.agents.budget import Budget
 from iqloop.agents.settings import RestoreSettings
 from iqloop.distort.image import Bytes
 from iqloop.errors import UsageError
-from iqloop.recipes.bench import mixtures as bench_mixtures
-from iqloop.recipes.bench.mixtures import Mixture, Mixtures
+from iqloop.recipes.bench.restore import mixtures as bench_mixtures
+from iqloop.recipes.bench.restore.mixtures import Mixture, Mixtures
 from iqloop.recipes.bench.tools import DAMAGED, OWN, check_sizes, find_pairs, middle, photographs, read
 from iqloop.restorers.degradation import label
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iqloop.critic.evaluation.correlation import Estimate
-    from iqloop.recipes.bench.rank import Row
+    from iqloop.recipes.bench.rank.command import Row
 
 LEGEND = (
     "tau: Kendall's tau-b with the true order, and with the order of all pairs by the same critic. best: how often the "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from iqloop.recipes.bench.critic_loss_study import ORIGINAL, START, Outcome, Row, Study
+from iqloop.recipes.bench.critic_loss.study import ORIGINAL, START, Outcome, Row, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -79,7 +79,7 @@ class Mixtures:
 def load(path: Path | None = None) -> Mixtures:
     """Read a file, or the one that comes with the package. Raises `UsageError` that says where it is wrong."""
     try:
-        raw = resources.files("iqloop.recipes.bench").joinpath("mixtures.json").read_bytes()
+        raw = resources.files("iqloop.recipes.bench.restore").joinpath("mixtures.json").read_bytes()
         raw = raw if path is None else path.read_bytes()
         document = json.loads(raw)
         left_out = document.get("left_out", {})

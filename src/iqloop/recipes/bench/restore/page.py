@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from iqloop.critic.evaluation.correlation import Estimate
-from iqloop.recipes.bench.mixtures import Mixtures
-from iqloop.recipes.bench.restore import LONGEST, METHODS, WORSE, Row
-from iqloop.recipes.bench.restore_cases import Wanted
-from iqloop.recipes.bench.restore_figures import agreement, by_mixture, figures, reasons, subsets, worst
-from iqloop.recipes.bench.restore_judge import CLEAR, Judged
+from iqloop.recipes.bench.restore.cases import Wanted
+from iqloop.recipes.bench.restore.figures import agreement, by_mixture, figures, reasons, subsets, worst
+from iqloop.recipes.bench.restore.judge import CLEAR, Judged
+from iqloop.recipes.bench.restore.measure import LONGEST, METHODS, WORSE, Row
+from iqloop.recipes.bench.restore.mixtures import Mixtures
 
 LEGEND = (
     "nothing: the input. fixed: all nets of the package in the order prior's order. random: all in a random order. "

@@ -12,8 +12,8 @@ from typing import Any
 
 from iqloop.critic.evaluation.bootstrap import ratio
 from iqloop.critic.evaluation.correlation import RESAMPLES, Estimate
-from iqloop.recipes.bench.restore import METHODS, Row
-from iqloop.recipes.bench.restore_judge import Judged
+from iqloop.recipes.bench.restore.judge import Judged
+from iqloop.recipes.bench.restore.measure import METHODS, Row
 
 MEANS = ("psnr", "ssim", "gmsd", "gain", "worse", "score", "tool_calls", "critic_calls", "seconds")
 """Fields of a row whose means are told; ``worse`` becomes a rate."""

@@ -9,14 +9,14 @@ from typing import Any
 
 from iqloop.agents.settings import RestoreSettings
 from iqloop.recipes import failures
-from iqloop.recipes.bench import mixtures as bench_mixtures
 from iqloop.recipes.bench.critic import machine
-from iqloop.recipes.bench.restore import config, nets_of, rows_of, run
-from iqloop.recipes.bench.restore_cases import Wanted, command_line
-from iqloop.recipes.bench.restore_figures import summary
-from iqloop.recipes.bench.restore_judge import Judged
-from iqloop.recipes.bench.restore_page import page
-from iqloop.recipes.bench.restore_plot import gains_plot, oracle_plot
+from iqloop.recipes.bench.restore import mixtures as bench_mixtures
+from iqloop.recipes.bench.restore.cases import Wanted, command_line
+from iqloop.recipes.bench.restore.figures import summary
+from iqloop.recipes.bench.restore.judge import Judged
+from iqloop.recipes.bench.restore.measure import config, nets_of, rows_of, run
+from iqloop.recipes.bench.restore.page import page
+from iqloop.recipes.bench.restore.plot import gains_plot, oracle_plot
 from iqloop.recipes.bench.tools import use_threads
 from iqloop.recipes.console import Console
 from iqloop.recipes.evaluate.run import Run

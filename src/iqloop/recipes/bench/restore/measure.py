@@ -20,9 +20,9 @@ from iqloop.agents.diagnosis import describe
 from iqloop.agents.loop import restore
 from iqloop.critic.verdicts import Rating
 from iqloop.distort.image import Bytes
-from iqloop.recipes.bench.mixtures import Mixtures
-from iqloop.recipes.bench.restore_cases import Case, Wanted, cases
-from iqloop.recipes.bench.restore_judge import judge_nets
+from iqloop.recipes.bench.restore.cases import Case, Wanted, cases
+from iqloop.recipes.bench.restore.judge import judge_nets
+from iqloop.recipes.bench.restore.mixtures import Mixtures
 from iqloop.recipes.console import Console, plain
 from iqloop.recipes.evaluate import run as evaluate_run
 from iqloop.restorers.embedded import embedded

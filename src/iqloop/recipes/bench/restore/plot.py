@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from iqloop.recipes.bench.restore import Row
-from iqloop.recipes.bench.restore_figures import by_mixture, figures
+from iqloop.recipes.bench.restore.figures import by_mixture, figures
+from iqloop.recipes.bench.restore.measure import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,1 @@
+"""``iqloop bench critic-loss``: what a critic as a loss does to a net."""

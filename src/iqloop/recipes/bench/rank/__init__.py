@@ -1,0 +1,1 @@
+"""``iqloop bench rank``: how well ranking finds an order that is known."""

@@ -1,0 +1,1 @@
+"""``iqloop bench restore``: what the loop gains on mixed damage."""

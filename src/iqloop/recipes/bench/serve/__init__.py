@@ -1,0 +1,1 @@
+"""``iqloop bench serve``: what answering over HTTP costs."""
