@@ -44,8 +44,9 @@ CHAT_TEMPLATE = (
 )
 """Qwen2-VL's turns, without its default system text."""
 
-VIEWS = ViewPolicy(kind="native", pixels=448 * 448, crop=336, crops=4, whole_weight=0.25)
-"""Distortions live in the pixels: no resampling within the budget; above it, native crops and the whole."""
+VIEWS = ViewPolicy(kind="native", pixels=128 * 28 * 28, crop=336, crops=2, whole_weight=0.25)
+"""Distortions live in the pixels: no resampling within the budget; above it, native crops and the whole. Twice as many
+crops and pixels cost 2.3 times the time and saw no better (docs/log.md)."""
 TASKS: tuple[TaskName, ...] = ("score", "degradation", "describe", "compare", "compare-reference")
 BEGIN = "<think>"
 """A written answer begins so, and `begin_suppress_tokens` keeps the thought from being empty: the mini also learned to
@@ -92,7 +93,7 @@ def build_processor(tokenizer: Any) -> Any:
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=VIEWS.pixels),
+        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=448 * 448),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
