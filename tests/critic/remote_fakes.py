@@ -221,3 +221,7 @@ class Handler(BaseHTTPRequestHandler):
             return status(404, f"The model `{body['model']}` does not exist.")(self)
         self.server.answers_left -= 1
         self.reply(200, json.dumps(self.server.complete(body)).encode())
+
+
+Serve = Callable[..., ScriptedServer]
+"""The fixture ``serve``: starts a scripted server."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,31 +22,22 @@ from iqloop.critic.remote.structure import answer_regex
 from iqloop.critic.verdicts import CLASSES, Degradation, Preference, Rating, Unparsed
 from iqloop.errors import CriticError, PrerequisiteError, UsageError
 
-from .remote_fakes import INTEGERS, POINTS, TENTHS, Replays, Script, ScriptedServer, image_urls, pixels_of, rates, says
+from .remote_fakes import (
+    INTEGERS,
+    POINTS,
+    TENTHS,
+    Replays,
+    ScriptedServer,
+    Serve,
+    image_urls,
+    pixels_of,
+    rates,
+    says,
+)
 
 pytest.importorskip("openai", reason="the extra serve is not installed")
 
-Serve = Callable[..., ScriptedServer]
 DARK = '<think> Too dark. </think><answer> {"distortion_class": "darken", "severity": "serious"} </answer>'
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Start scripted servers, closed when the test is over."""
-    started: list[ScriptedServer] = []
-
-    def start(script: Script, **options: Any) -> ScriptedServer:
-        started.append(ScriptedServer(script, **options))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
-
-
-@pytest.fixture
-def images(photograph: Any, as_tensor: Any) -> list[Tensor]:
-    return [as_tensor(photograph(name, 112)) for name in ("astronaut", "coffee", "chelsea")]
 
 
 def remote(server: ScriptedServer, **options: Any) -> RemoteCritic:

@@ -26,31 +26,11 @@ from iqloop.critic.verdicts import Rating
 from iqloop.errors import CriticError
 
 from ..recipes.helpers import lines, run
-from .remote_fakes import Script, ScriptedServer, document, hang_up, says, status, wait_for
+from .remote_fakes import ScriptedServer, Serve, document, hang_up, says, status, wait_for
 
 pytest.importorskip("openai", reason="the extra serve is not installed")
 
-Serve = Callable[..., ScriptedServer]
 FINE = '<think> Fine. </think><answer> {"rating": 4.00} </answer>'
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Start scripted servers, closed when the test is over."""
-    started: list[ScriptedServer] = []
-
-    def start(script: Script, **options: Any) -> ScriptedServer:
-        started.append(ScriptedServer(script, **options))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
-
-
-@pytest.fixture
-def images(photograph: Any, as_tensor: Any) -> list[Tensor]:
-    return [as_tensor(photograph(name, 112)) for name in ("astronaut", "coffee", "chelsea")]
 
 
 @pytest.fixture

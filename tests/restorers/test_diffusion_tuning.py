@@ -24,6 +24,7 @@ peft = pytest.importorskip("peft")
 from iqloop.restorers.diffusion import held_out, lora, models, pairs, parts, preference, results, sampling, train, tune
 from iqloop.restorers.diffusion.colours import with_colours_of
 from iqloop.restorers.diffusion.draft import DraftSettings, RewardObjective
+from iqloop.restorers.training.guard import Guard
 
 CPU = torch.device("cpu")
 SMALL = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -262,7 +263,7 @@ def run(
         objective,
         lambda: held_out.measure(model, test, judges, 2),
         tune.TuneSettings(steps=steps, **settings),
-        held_out.Guard("bright", patience=100),
+        Guard("bright", patience=100),
         folder,
     )
 
@@ -353,7 +354,7 @@ def judged_run(
         judge, psnr = next(script)
         return {"judge": [judge], "psnr": [psnr], "drift": [0.0]}
 
-    return tune.tune(model.network, objective, look, settings, held_out.Guard("judge", patience=patience), folder)
+    return tune.tune(model.network, objective, look, settings, Guard("judge", patience=patience), folder)
 
 
 def test_the_best_by_the_judge_within_the_loss_allowed_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -374,13 +375,13 @@ def test_the_best_by_the_judge_within_the_loss_allowed_is_kept(folders: dict[str
 
 
 def test_guards_of_lower_scores() -> None:
-    guard = held_out.Guard("judge", lower_better=True)
+    guard = Guard("judge", lower_better=True)
     first = {"judge": 2.0}
     assert held_out.preferable({"judge": 1.5}, first, first, guard)
     assert not held_out.preferable({"judge": 2.5}, first, first, guard)
     for wrong in ({"psnr_loss": -0.1}, {"psnr_loss": math.nan}, {"patience": 0}):
         with pytest.raises(UsageError):
-            held_out.Guard("judge", **wrong)
+            Guard("judge", **wrong)
 
 
 def test_a_run_that_was_interrupted_ends_as_an_unbroken_one(folders: dict[str, Path], tmp_path: Path) -> None:

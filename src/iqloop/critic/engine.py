@@ -53,6 +53,7 @@ from iqloop.critic.verdicts import (
     Unparsed,
 )
 from iqloop.critic.views import View, single_view, views_of
+from iqloop.critic.written_answers import SCORE_RANGE, capabilities_of, check_decoding
 from iqloop.errors import CriticError, UsageError
 
 T = TypeVar("T")
@@ -153,16 +154,9 @@ class QwenCritic:
     question."""
 
     def __post_init__(self) -> None:
-        if self.decoding not in ("expected", "reason", "reason+expected"):
-            raise UsageError(f"decoding must be expected, reason or reason+expected, got {self.decoding!r}")
+        check_decoding(self.decoding, self.samples, self.temperature)
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.samples < 1:
-            raise UsageError(f"samples must be at least 1, got {self.samples}")
-        if self.samples > 1 and self.decoding == "expected":
-            raise UsageError("samples are written answers: give decoding='reason' or 'reason+expected' with them")
-        if not 0 < self.temperature <= 10:
-            raise UsageError(f"temperature must be in (0, 10], got {self.temperature}")
         self._comparer: QwenCritic | None = None
 
     @property
@@ -172,8 +166,8 @@ class QwenCritic:
 
     @property
     def score_range(self) -> tuple[float, float]:
-        """1 (very poor) to 5 (excellent), as the prompt says."""
-        return (1.0, 5.0)
+        """1 to 5."""
+        return SCORE_RANGE
 
     @property
     def lower_better(self) -> bool:
@@ -188,15 +182,8 @@ class QwenCritic:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What it was trained to answer. `compare` answers without the task too, from two scores, and says so."""
-        tasks = self.checkpoint.tasks
-        able: set[Capability] = {"score"}
-        if "compare" in tasks or "compare-reference" in tasks or self.comparison is not None:
-            able.add("compare")
-        if "degradation" in tasks:
-            able.add("perceive")
-        if "describe" in tasks:
-            able.add("describe")
-        return frozenset(able)
+        able = capabilities_of(self.checkpoint.tasks)
+        return able if self.comparison is None else able | {"compare"}
 
     # -- one image --------------------------------------------------------------------------------------------------
 

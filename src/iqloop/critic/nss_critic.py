@@ -15,12 +15,11 @@ from torch import Tensor
 
 from iqloop.critic.natural_scene import features
 from iqloop.critic.natural_scene_net import HIGHEST, LOWEST, load
-from iqloop.critic.protocol import Capability
-from iqloop.critic.verdicts import Degradation, Preference, Provenance, Rating, Unparsed
-from iqloop.errors import CriticError
+from iqloop.critic.only_scores import OnlyScores
+from iqloop.critic.verdicts import Provenance, Rating, Unparsed
 
 
-class NaturalSceneCritic(torch.nn.Module):
+class NaturalSceneCritic(OnlyScores, torch.nn.Module):
     """Scores one image after the other, whole, at its own size: the same image always gets the same score."""
 
     def __init__(self, name: str, folder: Path, device: str | torch.device | None = None) -> None:
@@ -54,11 +53,6 @@ class NaturalSceneCritic(torch.nn.Module):
         return False
 
     @property
-    def capabilities(self) -> frozenset[Capability]:
-        """It scores."""
-        return frozenset(["score"])
-
-    @property
     def version(self) -> str:
         """Digest of the weights."""
         return self._digest
@@ -87,20 +81,3 @@ class NaturalSceneCritic(torch.nn.Module):
     def fingerprint(self, question: str) -> str | None:
         """What answers on a disk are kept by."""
         return f"{self.name} {self.version} {self.device.type}" if question == "score" else None
-
-    def perceive(self, images: Sequence[Tensor]) -> list[Degradation | Unparsed]:
-        """Raises `CriticError`: it names no degradations."""
-        raise self._only_scores("perceive")
-
-    def compare(
-        self, a: Sequence[Tensor], b: Sequence[Tensor], reference: Sequence[Tensor] | None = None
-    ) -> list[Preference | Unparsed]:
-        """Raises `CriticError`: it looks at one image at a time."""
-        raise self._only_scores("compare")
-
-    def describe(self, images: Sequence[Tensor]) -> list[str]:
-        """Raises `CriticError`: it has no words."""
-        raise self._only_scores("describe")
-
-    def _only_scores(self, asked: str) -> CriticError:
-        return CriticError(f"{self.name} cannot {asked}, it only scores: choose another critic")

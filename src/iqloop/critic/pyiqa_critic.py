@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iqloop.critic.protocol import Capability
-from iqloop.critic.verdicts import Degradation, Preference, Provenance, Rating, Unparsed
+from iqloop.critic.only_scores import OnlyScores
+from iqloop.critic.verdicts import Provenance, Rating, Unparsed
 from iqloop.errors import CriticError, PrerequisiteError, UsageError, missing_extra
 
 LICENCE = "PolyForm-Noncommercial-1.0.0"
@@ -27,7 +27,7 @@ NETWORK = "IqloopCritic"
 """How `iqloop.pyiqa` calls iqloop's own critics among pyiqa's networks."""
 
 
-class PyiqaCritic:
+class PyiqaCritic(OnlyScores):
     """Scores with a metric of pyiqa.
 
     One image per forward: some of pyiqa's metrics take no more, or judge an image by its batch.
@@ -71,11 +71,6 @@ class PyiqaCritic:
         return self._lower_better
 
     @property
-    def capabilities(self) -> frozenset[Capability]:
-        """It scores."""
-        return frozenset(["score"])
-
-    @property
     def version(self) -> str:
         """pyiqa's version, the metric and the seed."""
         from importlib.metadata import version
@@ -110,23 +105,6 @@ class PyiqaCritic:
         if not isinstance(out, Tensor) or out.numel() != 1:
             raise CriticError(f"{self.name} gave no single score for an image of {size}: it cannot serve as a critic")
         return out.reshape(()).float()
-
-    def perceive(self, images: Sequence[Tensor]) -> list[Degradation | Unparsed]:
-        """Raises `CriticError`: a metric names no degradations."""
-        raise self._only_scores("perceive")
-
-    def compare(
-        self, a: Sequence[Tensor], b: Sequence[Tensor], reference: Sequence[Tensor] | None = None
-    ) -> list[Preference | Unparsed]:
-        """Raises `CriticError`: a metric knows no pairs."""
-        raise self._only_scores("compare")
-
-    def describe(self, images: Sequence[Tensor]) -> list[str]:
-        """Raises `CriticError`: a metric has no words."""
-        raise self._only_scores("describe")
-
-    def _only_scores(self, asked: str) -> CriticError:
-        return CriticError(f"{self.name} cannot {asked}, it only scores: choose another critic")
 
 
 def default_configs() -> Mapping[str, Mapping[str, Any]]:

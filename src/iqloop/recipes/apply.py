@@ -45,7 +45,7 @@ def apply_tool(
 
     target.check(overwrite)
     photo = source.read()
-    inputs.refuse_animation(photo, source)
+    inputs.refuse_animation(photo, source.shown)
     began = time.monotonic()
     result = restore_photo(tool, photo, seed)
     seconds = time.monotonic() - began

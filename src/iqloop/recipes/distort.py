@@ -121,7 +121,7 @@ def distort_file(
     """Distort one image and write it. Raises `iqloop.errors.ImageError`."""
     target.check(overwrite)
     photo = source.read()
-    inputs.refuse_animation(photo, source)
+    inputs.refuse_animation(photo, source.shown)
     own = seed_of(source, seed)
     distortions = settle(wanted, own)
     result = distort_photo(photo, distortions, down, own)

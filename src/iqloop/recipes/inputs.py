@@ -141,8 +141,8 @@ def _ask_one(ask: Callable[[list[Tensor]], Sequence[Verdict]], image: Tensor) ->
         return error
 
 
-def refuse_animation(photo: Photo, source: Input) -> None:
+def refuse_animation(photo: Photo, shown: str | None) -> None:
     """Raise for an image of several frames, of which all but the first would be lost."""
     if photo.frames > 1:
         reason = f"has {photo.frames} frames: animations and multi-page files are not restored, save one frame first"
-        raise ImageReadError(source.shown, reason)
+        raise ImageReadError(shown, reason)

@@ -36,6 +36,7 @@ from iqloop.critic.remote.token_ratings import expected_rating, first_better, la
 from iqloop.critic.thurstone import by_ratings
 from iqloop.critic.verdicts import Choice, DecodingMode, Degradation, Preference, Provenance, Rating, Unparsed
 from iqloop.critic.views import View, single_view, views_of
+from iqloop.critic.written_answers import SCORE_RANGE, capabilities_of, check_decoding
 from iqloop.errors import CriticError, UsageError
 
 T = TypeVar("T")
@@ -63,14 +64,9 @@ class RemoteCritic:
     """Requests at a time."""
 
     def __post_init__(self) -> None:
-        if self.decoding not in ("expected", "reason", "reason+expected"):
-            raise UsageError(f"decoding must be expected, reason or reason+expected, got {self.decoding!r}")
-        if self.samples < 1 or self.concurrency < 1:
-            raise UsageError(f"samples and concurrency must be at least 1, got {self.samples} and {self.concurrency}")
-        if self.samples > 1 and self.decoding == "expected":
-            raise UsageError("samples are written answers: give decoding='reason' or 'reason+expected' with them")
-        if not 0 < self.temperature <= 10:
-            raise UsageError(f"temperature must be in (0, 10], got {self.temperature}")
+        check_decoding(self.decoding, self.samples, self.temperature)
+        if self.concurrency < 1:
+            raise UsageError(f"concurrency must be at least 1, got {self.concurrency}")
         url = self.connection.address.url
         if self.structured and not self.connection.server.structures:
             raise UsageError(f"structured is for vLLM, and {url} is none: leave it out")
@@ -88,8 +84,8 @@ class RemoteCritic:
 
     @property
     def score_range(self) -> tuple[float, float]:
-        """1 (very poor) to 5 (excellent), as the prompt says."""
-        return (1.0, 5.0)
+        """1 to 5."""
+        return SCORE_RANGE
 
     @property
     def lower_better(self) -> bool:
@@ -104,15 +100,7 @@ class RemoteCritic:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What the model was trained to answer. `compare` answers without the task too, from two scores."""
-        tasks = self.served.tasks
-        able: set[Capability] = {"score"}
-        if "compare" in tasks or "compare-reference" in tasks:
-            able.add("compare")
-        if "degradation" in tasks:
-            able.add("perceive")
-        if "describe" in tasks:
-            able.add("describe")
-        return frozenset(able)
+        return capabilities_of(self.served.tasks)
 
     # -- one image --------------------------------------------------------------------------------------------------
 

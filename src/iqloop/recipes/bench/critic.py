@@ -248,10 +248,10 @@ def _measure_own_peak() -> None:
     ask = modes(critic, [task["mode"]])[task["mode"]]
     ask(test_images(task["side"], task["count"]))
     on_gpu = critic.checkpoint.device.type == "cuda"
-    sys.stdout.write(json.dumps({"peak_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else _peak_resident()}))
+    sys.stdout.write(json.dumps({"peak_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_resident()}))
 
 
-def _peak_resident() -> float:
+def peak_resident() -> float:
     """Peak resident set of this process in MB."""
     import resource
 

@@ -163,7 +163,7 @@ def _read(source: Input) -> tuple[bytes | None, Photo]:
 
     raw = source.bytes() if source.path is None else None
     photo = source.read() if raw is None else read(raw)
-    refuse_animation(photo, source)
+    refuse_animation(photo, source.shown)
     return raw, photo
 
 

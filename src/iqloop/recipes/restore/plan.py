@@ -51,7 +51,7 @@ def plan_file(
 
     check(job, manner)
     photo = job.source.read()
-    refuse_animation(photo, job.source)
+    refuse_animation(photo, job.source.shown)
     outcome = restore(
         photo.pixels,
         critic,

@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iqloop.errors import ImageReadError
-
 if TYPE_CHECKING:
     from iqloop.agents import Budget, RestoreSettings, Toolbox, Trace
     from iqloop.critic.protocol import Critic
@@ -37,12 +35,11 @@ def restore_upload(data: bytes, critic: Critic, tools: Toolbox, asked: Asked) ->
     """Restore an image file. Raises `ImageReadError`, `ImageWriteError`, `UsageError`, and what the critic raises."""
     from iqloop.agents import restore, with_files
     from iqloop.io import encode, read
+    from iqloop.recipes.inputs import refuse_animation
     from iqloop.recipes.outputs import stream_name
 
     photo = read(data)
-    if photo.frames > 1:
-        reason = f"has {photo.frames} frames: animations and multi-page files are not restored, save one frame first"
-        raise ImageReadError(None, reason)
+    refuse_animation(photo, None)
     outcome = restore(
         photo.pixels,
         critic,

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from iqloop.recipes.train.diffusion_inputs import Inputs
     from iqloop.restorers.diffusers_tool import DiffusersTool
     from iqloop.restorers.diffusion.draft import DraftSettings
-    from iqloop.restorers.diffusion.held_out import Guard, Judges
+    from iqloop.restorers.diffusion.held_out import Judges
     from iqloop.restorers.diffusion.lora import LoraSettings
     from iqloop.restorers.diffusion.models import DiffusionModel
     from iqloop.restorers.diffusion.pairs import PairSettings
     from iqloop.restorers.diffusion.results import Precision
     from iqloop.restorers.diffusion.tune import Objective, Tuned, TuneSettings
+    from iqloop.restorers.training.guard import Guard
 
 Method = Literal["dpo", "draft"]
 
@@ -103,9 +104,9 @@ def _load(wanted: Wanted, console: Console) -> _Parts:
     from iqloop.recipes.loading import hushed, load_critic, tool_device
     from iqloop.recipes.train.diffusion_critic import judge_by
     from iqloop.restorers.diffusers_tool import load_pipeline_tool, read_index
-    from iqloop.restorers.diffusion.held_out import Guard
     from iqloop.restorers.diffusion.lora import attach
     from iqloop.restorers.diffusion.models import model_of
+    from iqloop.restorers.training.guard import Guard
 
     place = tool_device(wanted.choice.device)
     named = read_index(wanted.folder)["_class_name"]
@@ -189,7 +190,7 @@ def _announce(wanted: Wanted, parts: _Parts, console: Console) -> None:
     console.line(
         f"{wanted.method}: {wanted.tune.steps} steps of {wanted.tune.batch}; {parts.inputs.summary}, "
         f"{len(parts.inputs.chosen_by)} of them to choose by, {len(parts.inputs.reported)} to report; "
-        f"critic {parts.critic.name}, held-out critic {parts.guard.judge}"
+        f"critic {parts.critic.name}, held-out critic {parts.guard.figure}"
     )
     if wanted.method == "dpo":
         drawn = wanted.pairs.inputs * wanted.pairs.candidates

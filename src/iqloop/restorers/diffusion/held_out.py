@@ -6,7 +6,6 @@ judge, and only where photographs stay as near to their originals as they were.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,19 +13,17 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from iqloop.errors import UsageError
 from iqloop.restorers.diffusion.models import DiffusionModel, Given
 from iqloop.restorers.diffusion.pairs import seeds_of
 from iqloop.restorers.diffusion.sampling import eight_bits, inconsistency, noise_of, sample
 from iqloop.restorers.full_reference import PERFECT, psnr, ssim
 from iqloop.restorers.training.damage import Bytes
+from iqloop.restorers.training.guard import Guard, is_better, is_near
 
 Judges = Mapping[str, Callable[[Tensor], float]]
 """Scores of an image ``(3, H, W)`` in [0, 1], by the judge's name."""
 Measured = dict[str, list[float]]
 """By figure, one value for each image."""
-LEAST = 1e-4
-"""What a judge's mean must differ by to count as better."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +38,6 @@ class HeldOut:
 
     def __len__(self) -> int:
         return len(self.given)
-
-
-@dataclass(frozen=True)
-class Guard:
-    """By what an adapter is chosen. Raises `UsageError` when a number is out of range."""
-
-    judge: str
-    """A name of `Judges`; not that of the reward."""
-    lower_better: bool = False
-    psnr_loss: float = 0.3
-    """dB that the mean PSNR may be lower than before, where there is one."""
-    patience: int = 5
-    """Training ends after so many measurements without a better adapter."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.psnr_loss < math.inf:
-            raise UsageError(f"psnr_loss must be at least 0 dB, got {self.psnr_loss}")
-        if self.patience < 1:
-            raise UsageError(f"patience must be at least 1, got {self.patience}")
 
 
 def measure(model: DiffusionModel, held_out: HeldOut, judges: Judges, sample_steps: int) -> Measured:
@@ -101,5 +79,5 @@ def means(measured: Mapping[str, list[float]]) -> dict[str, float]:
 
 def preferable(found: Mapping[str, float], best: Mapping[str, float], first: Mapping[str, float], guard: Guard) -> bool:
     """Whether an adapter with these means takes the place of the best one so far; ``first`` are those of none."""
-    gain = (found[guard.judge] - best[guard.judge]) * (-1 if guard.lower_better else 1)
-    return gain > LEAST and found.get("psnr", 0.0) >= first.get("psnr", 0.0) - guard.psnr_loss
+    near = is_near(found.get("psnr", 0.0), first.get("psnr", 0.0), guard)
+    return is_better(found[guard.figure], best[guard.figure], guard) and near

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from iqloop.errors import UsageError
-from iqloop.restorers.diffusion.held_out import Guard, Measured, means, preferable
+from iqloop.restorers.diffusion.held_out import Measured, means, preferable
 from iqloop.restorers.diffusion.lora import restore, state_of, trained
+from iqloop.restorers.training.guard import Guard
 from iqloop.restorers.training.record import Record, Say
 
 Figures = dict[str, Tensor]

@@ -85,8 +85,18 @@ class Keeper:
 
 def preferable(found: Mapping[str, float], best: Mapping[str, float], first: Mapping[str, float], guard: Guard) -> bool:
     """Whether weights with these figures take the place of the best so far; ``first`` are those of the start."""
-    gain = (mean_of(found, guard.figure) - mean_of(best, guard.figure)) * (-1 if guard.lower_better else 1)
-    return gain > LEAST and mean_of(found, "psnr") >= mean_of(first, "psnr") - guard.psnr_loss
+    better = mean_of(found, guard.figure), mean_of(best, guard.figure)
+    return is_better(*better, guard) and is_near(mean_of(found, "psnr"), mean_of(first, "psnr"), guard)
+
+
+def is_better(found: float, best: float, guard: Guard) -> bool:
+    """Whether the guard's figure has become better."""
+    return (found - best) * (-1 if guard.lower_better else 1) > LEAST
+
+
+def is_near(found: float, first: float, guard: Guard) -> bool:
+    """Whether the PSNR in dB is not much lower than at the start."""
+    return found >= first - guard.psnr_loss
 
 
 def mean_of(figures: Mapping[str, float], name: str) -> float:

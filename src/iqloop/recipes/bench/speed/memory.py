@@ -107,10 +107,10 @@ def _peak() -> float:
     """Of this process, in MB."""
     import torch
 
-    from iqloop.recipes.bench.critic import _peak_resident
+    from iqloop.recipes.bench.critic import peak_resident
 
     # Without a GPU in use nothing is allocated there.
-    return torch.cuda.max_memory_allocated() / 2**20 or _peak_resident()
+    return torch.cuda.max_memory_allocated() / 2**20 or peak_resident()
 
 
 if __name__ == "__main__":
