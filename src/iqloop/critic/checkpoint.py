@@ -159,8 +159,10 @@ def load(
         _try_quantised(model, source, quantization, place)
     if next(model.model.visual.parameters()).device.type == "cpu":
         from iqloop.critic.fast import speed_up
+        from iqloop.critic.linear import widen
 
         speed_up(model.model.visual)
+        widen(model)
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
