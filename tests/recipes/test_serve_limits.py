@@ -257,3 +257,25 @@ def test_room_counts_requests_and_bytes() -> None:
     second.leave()
     assert (room.taken, room.held) == (0, 0)
     room.enter(100)
+
+
+def test_a_web_page_from_elsewhere_may_not_ask() -> None:
+    """A browser says where a page came from, and what name it asked for; without a token both must be this machine."""
+    with serving(WatchedCritic()) as served:
+        own = served.address.removeprefix("http://")
+        port = own.rpartition(":")[2]
+        for origin in ("https://example.org", "null", f"http://localhost.example.org:{port}", "http://127.0.0.1:1"):
+            status, answer = served.post("/score", grey(51), "text/plain", Origin=origin)
+            assert status == 403 and "token" in answer["error"]
+        for host in ("example.org", f"example.org:{port}", "127.0.0.1.example.org", "10.0.0.1", "[::", ""):
+            status, _, _ = served.ask("GET", "/metrics", Host=host)
+            assert status == (200 if host == "" else 403)
+        assert served.post("/score", grey(51), Origin=served.address)[0] == 200  # the page /docs of this server
+        for host in (f"localhost:{port}", "LOCALHOST", f"[::1]:{port}", "127.0.0.2"):
+            assert served.post("/score", grey(51), Host=host)[0] == 200
+        assert served.ask("GET", "/health", Host="example.org")[0] == 200
+        assert not served.reports
+    with serving(WatchedCritic(), token=TOKEN) as served:
+        # A token is more than a browser has; and names of the network are what it is for.
+        known = {"Authorization": f"Bearer {TOKEN}", "Host": "example.org", "Origin": "https://example.org"}
+        assert served.post("/score", grey(51), **known)[0] == 200

@@ -21,6 +21,7 @@ from iqloop.recipes.serve.service import Service
 
 REFUSALS = {
     401: "The token is missing or wrong.",
+    403: "No token is wanted, and a web page from elsewhere asks, or for a name that is not this machine's own.",
     408: "The request did not arrive in time.",
     413: "Too many bytes or pixels.",
     415: "Neither an image nor a form of files.",

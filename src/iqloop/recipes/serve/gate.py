@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iqloop.recipes.serve.limits import Limits
 from iqloop.recipes.serve.meters import Meters
+from iqloop.recipes.serve.origin import check_origin
 from iqloop.recipes.serve.refusal import GONE, Refusal, refusal_of
 from iqloop.recipes.serve.room import Room, Visit
 
@@ -64,7 +65,7 @@ class Gate:
         declared = int(length) if length.isdigit() else 0
         passage.unread = declared > 0 or b"transfer-encoding" in headers
         if scope["path"] not in OPEN:
-            self._identify(headers.get(b"authorization", b""))
+            self._identify(headers)
         if declared > self.limits.upload_bytes:
             raise too_long(self.limits.upload_bytes)
         if scope["method"] != "POST":
@@ -76,10 +77,11 @@ class Gate:
         finally:
             passage.visit.leave()
 
-    def _identify(self, header: bytes) -> None:
+    def _identify(self, headers: Mapping[bytes, bytes]) -> None:
         if self._token is None:
+            check_origin(headers)
             return
-        scheme, _, given = header.partition(b" ")
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
             raise Refusal(401, "send the header  Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
 
