@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +508,27 @@ def test_a_tournament_encodes_each_image_once(
     for one, other in zip(said, alone, strict=True):
         assert isinstance(one, Preference) and isinstance(other, Preference)
         assert one.probability == pytest.approx(other.probability, abs=1e-4)
+
+
+def test_large_images_are_compared_crop_by_crop(
+    checkpoint: Checkpoint, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crops are votes; the same as asking about each, and encoded once for all pairs."""
+    views = ViewPolicy("native", pixels=112 * 112, crop=84, crops=4, pair_pixels=56 * 56, pair_crops=2)
+    large = [torch.rand(3, 56, 112, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    encoded: list[int] = []
+    encode_views = contexts._encode
+    monkeypatch.setattr(contexts, "_encode", lambda c, views: encoded.append(len(views)) or encode_views(c, views))
+    script(monkeypatch, lambda _: "<think> x </think><answer> Image A </answer>")
+    critic = QwenCritic(replace(checkpoint, views=views))
+    first, second = critic.compare([large[0], large[1]], [large[1], large[2]])
+    assert sum(encoded) == 6
+    halves = [[image[..., :56] for image in large], [image[..., 56:] for image in large]]
+    alone = [critic.compare([half[0]], [half[1]])[0] for half in halves]
+    assert isinstance(first, Preference) and isinstance(second, Preference) and len(first.raw) == 2
+    for name in ("probability", "position_bias"):
+        expected = sum(getattr(one, name) for one in alone) / 2
+        assert getattr(first, name) == pytest.approx(expected, abs=1e-5)
 
 
 def test_another_checkpoint_compares_given_a_reference(checkpoint: Checkpoint, images: list[Tensor]) -> None:

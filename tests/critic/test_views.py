@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqloop.critic.pixels import UNIT
-from iqloop.critic.views import ViewPolicy, single_view, views_of
+from iqloop.critic.views import ViewPolicy, single_view, views_of, views_together
 from iqloop.errors import CriticError
 
 NATIVE = ViewPolicy("native", pixels=112 * 112, crop=84, crops=4, whole_weight=0.25)
@@ -43,6 +45,52 @@ def test_any_size_fits_the_budget(height: int, width: int, kind: str) -> None:
         tall, wide = view.pixels.shape[-2:]
         assert tall % UNIT == 0 and wide % UNIT == 0 and 0 < tall * wide <= policy.pixels
         assert view.pixels.min() >= 0 and view.pixels.max() <= 1
+
+
+def test_an_image_of_a_comparison_has_its_own_budget() -> None:
+    large = torch.rand(3, 140, 150)
+    assert single_view(large, NATIVE).shape[-2:] == (84, 112), "shrunk to the budget of a view"
+    wider = replace(NATIVE, pair_pixels=168 * 168)
+    assert torch.equal(single_view(large, wider), large[:, :, :140]), "as it is"
+    assert single_view(torch.rand(3, 200, 200), wider).shape[-2:] == (168, 168)
+    assert [view.pixels.shape for view in views_of(large, wider)] == [
+        view.pixels.shape for view in views_of(large, NATIVE)
+    ]
+
+
+CROPPED = replace(NATIVE, pair_pixels=84 * 84, pair_crops=4)
+
+
+def test_large_images_are_compared_in_the_same_places() -> None:
+    a, b = torch.rand(3, 200, 300), torch.rand(3, 200, 300)
+    looks = views_together([a, b], CROPPED)
+    assert len(looks) == 4 and {tuple(view.shape) for look in looks for view in look} == {(3, 84, 84)}
+    for (one, other), (y, x) in zip(looks, [(8, 32), (8, 176), (104, 32), (104, 176)], strict=True):
+        assert torch.equal(one, a[:, y : y + 84, x : x + 84]) and torch.equal(other, b[:, y : y + 84, x : x + 84])
+
+
+@pytest.mark.parametrize(
+    ("policy", "shapes"),
+    [
+        (CROPPED, [(200, 300), (200, 301)]),  # places would not be the same
+        (CROPPED, [(84, 84), (84, 84)]),
+        (NATIVE, [(200, 300), (200, 300)]),
+        (ViewPolicy(pixels=84 * 84, pair_crops=4), [(200, 300), (200, 300)]),
+    ],
+)
+def test_other_images_are_compared_whole(policy: ViewPolicy, shapes: list[tuple[int, int]]) -> None:
+    images = [torch.rand(3, *shape) for shape in shapes]
+    (look,) = views_together(images, policy)
+    for view, image in zip(look, images, strict=True):
+        assert torch.equal(view, single_view(image, policy))
+
+
+@pytest.mark.parametrize("shape", [(20, 900), (2000, 10), (60, 600), (85, 84)])
+def test_strips_are_compared(shape: tuple[int, int]) -> None:
+    for look in views_together([torch.rand(3, *shape)] * 2, CROPPED):
+        for view in look:
+            tall, wide = view.shape[-2:]
+            assert tall % UNIT == wide % UNIT == 0 and 0 < tall * wide <= 84 * 84
 
 
 @pytest.mark.parametrize("shape", [(20000, 10), (10, 20000), (1, 1)])

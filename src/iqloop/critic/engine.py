@@ -38,6 +38,7 @@ from iqloop.critic.pooling import (
     combine_ratings,
     from_log_probs,
     pool_answers,
+    pool_choices,
 )
 from iqloop.critic.prompts import Prompt, TaskName
 from iqloop.critic.protocol import Capability
@@ -52,7 +53,7 @@ from iqloop.critic.verdicts import (
     Rating,
     Unparsed,
 )
-from iqloop.critic.views import View, single_view, views_of
+from iqloop.critic.views import View, views_of, views_together
 from iqloop.critic.written_answers import SCORE_RANGE, capabilities_of, check_decoding
 from iqloop.errors import CriticError, UsageError
 
@@ -378,22 +379,34 @@ class QwenCritic:
     def _compare(self, rows: Sequence[tuple[Tensor, ...]], prompt: Prompt) -> list[Preference | Unparsed]:
         made = Provenance(self.name, prompt.version, "reason")
         left = {id(image): sum(image is other for row in rows for other in row) for row in rows for image in row}
-        seen: dict[int, Seen] = {}
+        seen: dict[tuple[int, int], list[Seen]] = {}
         verdicts: list[Preference | Unparsed] = []
         for piece in _chunks(rows, max(1, self.batch_size // 2)):
-            new = {id(image): image for row in piece for image in row if id(image) not in seen}
-            views = [single_view(image, self.checkpoint.views) for image in new.values()]
-            seen.update(zip(new, see(self.checkpoint, views), strict=True))
-            orders = []
-            for swap in (False, True):
-                shown = [[*row[:-2], row[-1], row[-2]] if swap else list(row) for row in piece]
-                orders.append(self._choose(prompt, [[seen[id(image)] for image in row] for row in shown]))
-            verdicts.extend(combine_choices(first, second, made) for first, second in zip(*orders, strict=True))
+            looks = [views_together(row, self.checkpoint.views) for row in piece]
+            # An image is encoded once for all rows that look at it in as many places.
+            new = {
+                (id(image), len(look)): [views[k] for views in look]
+                for row, look in zip(piece, looks, strict=True)
+                for k, image in enumerate(row)
+                if (id(image), len(look)) not in seen
+            }
+            found = iter(see(self.checkpoint, [view for views in new.values() for view in views]))
+            seen.update((key, [next(found) for _ in views]) for key, views in new.items())
+            shown = [
+                [seen[id(image), len(look)][k] for image in row]
+                for row, look in zip(piece, looks, strict=True)
+                for k in range(len(look))
+            ]
+            there = self._choose(prompt, shown)
+            back = self._choose(prompt, [[*views[:-2], views[-1], views[-2]] for views in shown])
+            said = iter(combine_choices(*orders, made) for orders in zip(there, back, strict=True))
+            verdicts.extend(pool_choices([next(said) for _ in look]) for look in looks)
             for row in piece:  # an image that no later pair needs is forgotten
                 for image in row:
                     left[id(image)] -= 1
                     if not left[id(image)]:
-                        seen.pop(id(image), None)
+                        for key in [key for key in seen if key[0] == id(image)]:
+                            del seen[key]
         return verdicts
 
     def _choose(self, prompt: Prompt, images: Sequence[Sequence[Seen]]) -> list[tuple[Written[Choice], float]]:

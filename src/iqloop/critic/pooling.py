@@ -154,3 +154,25 @@ def combine_choices(
         unparsed=unparsed,
         provenance=made,
     )
+
+
+def pool_choices(looks: Sequence[Preference | Unparsed]) -> Preference | Unparsed:
+    """One verdict of several looks at a pair: what most of them say, in the words of one that does.
+
+    Looks that cannot be read are left out; none left is unparsed.
+    """
+    unparsed = sum(one.unparsed for one in looks)
+    read = [one for one in looks if isinstance(one, Preference)]
+    if not read:
+        return replace(cast(Unparsed, looks[0]), unparsed=unparsed)
+    lead = sum({"A": 1, "B": -1, "similar": 0}[one.choice] for one in read)
+    choice: Choice = "A" if lead > 0 else "B" if lead < 0 else "similar"
+    speaker = next((one for one in read if one.choice == choice), read[0])
+    biases = [one.position_bias for one in read if one.position_bias is not None]
+    return replace(
+        speaker,
+        choice=choice,
+        probability=sum(one.probability for one in read) / len(read),
+        position_bias=sum(biases) / len(biases) if biases else None,
+        unparsed=unparsed,
+    )

@@ -8,8 +8,8 @@ answers are combined. The policy is a field of the checkpoint's configuration (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -30,6 +30,11 @@ class ViewPolicy:
     kind: Literal["processor", "native"] = "processor"
     pixels: int = 12_845_056
     """Budget per view, in pixels; the default is Qwen2-VL's."""
+    pair_pixels: int | None = None
+    """The same for each image of a comparison; None is `pixels`."""
+    pair_crops: int = 0
+    """How many native crops of `pair_pixels` larger images of equal size are compared in, two or more; 0 compares
+    them shrunk."""
     min_pixels: int = 3136
     """Smallest view for `kind` "processor", in pixels."""
     crop: int = 336
@@ -42,7 +47,13 @@ class ViewPolicy:
     def __post_init__(self) -> None:
         if self.kind not in ("processor", "native"):
             raise CriticError(f"views.kind must be 'processor' or 'native', got {self.kind!r}")
-        if self.crop < UNIT or self.crops < 1 or self.pixels < UNIT * UNIT or not 0 <= self.whole_weight <= 1:
+        budgets = (self.pixels, self.pixels if self.pair_pixels is None else self.pair_pixels)
+        if (
+            min(self.crop, *(side**0.5 for side in budgets)) < UNIT
+            or self.crops < 1
+            or self.pair_crops < 0
+            or not 0 <= self.whole_weight <= 1
+        ):
             raise CriticError(f"the checkpoint's view policy is out of range: {self}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,8 +97,38 @@ def views_of(image: Tensor, policy: ViewPolicy) -> list[View]:
 
 def single_view(image: Tensor, policy: ViewPolicy) -> Tensor:
     """One view of the whole image: native within the budget, shrunk above it. For prompts with several images."""
-    views = views_of(image, policy)
-    return views[0].pixels if len(views) == 1 else _fitted(image, policy)
+    alone = policy if policy.pair_pixels is None else replace(policy, pixels=policy.pair_pixels)
+    if alone.kind == "native" and _area(image) <= alone.pixels:
+        return views_of(image, alone)[0].pixels
+    return _fitted(image, alone)
+
+
+def views_together(images: Sequence[Tensor], policy: ViewPolicy) -> list[list[Tensor]]:
+    """The views of images that are compared: one row for each look, with a view of every image.
+
+    Images of one size beyond the budget are seen crop by crop, the same places in all; what differs in size, or fits,
+    in one look, whole.
+    """
+    first = images[0]
+    budget = policy.pixels if policy.pair_pixels is None else policy.pair_pixels
+    alike = all(image.shape == first.shape for image in images)
+    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first) <= budget:
+        return [[single_view(image, policy) for image in images]]
+    height, width = (max(UNIT, side) for side in first.shape[-2:])
+    square = int(budget**0.5)
+    # A strip gives up width for what it has of length.
+    tall = min(height, max(square, budget // min(width, square))) // UNIT * UNIT
+    wide = min(width, budget // tall) // UNIT * UNIT
+    return [
+        [_cut(_at_least_one_token(image), tall, wide, y, x) for image in images]
+        for y, x in _centres(policy.pair_crops, height, width)
+    ]
+
+
+def _area(image: Tensor) -> int:
+    """Pixels, once sides under a token are filled."""
+    height, width = image.shape[-2:]
+    return max(height, UNIT) * max(width, UNIT)
 
 
 def _centres(count: int, height: int, width: int) -> list[tuple[float, float]]:

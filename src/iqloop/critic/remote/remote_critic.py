@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from iqloop.critic import answers
-from iqloop.critic.pooling import combine_choices, combine_degradations, combine_ratings, pool_answers
+from iqloop.critic.pooling import combine_choices, combine_degradations, combine_ratings, pool_answers, pool_choices
 from iqloop.critic.prompts import Prompt, TaskName
 from iqloop.critic.protocol import Capability
 from iqloop.critic.reason import Written
@@ -35,7 +35,7 @@ from iqloop.critic.remote.shares import shares, without_unspoken
 from iqloop.critic.remote.token_ratings import expected_rating, first_better, label_log_probs, rating_at
 from iqloop.critic.thurstone import by_ratings
 from iqloop.critic.verdicts import Choice, DecodingMode, Degradation, Preference, Provenance, Rating, Unparsed
-from iqloop.critic.views import View, single_view, views_of
+from iqloop.critic.views import View, single_view, views_of, views_together
 from iqloop.critic.written_answers import SCORE_RANGE, capabilities_of, check_decoding
 from iqloop.errors import CriticError, UsageError
 
@@ -191,10 +191,14 @@ class RemoteCritic:
         return _all(in_order(partial(self._compare, self._prompt(task)), rows, self.concurrency))
 
     def _compare(self, prompt: Prompt, row: tuple[Tensor, ...]) -> Preference | Unparsed:
-        *before, first, second = (self._whole(image)[0] for image in row)
-        there = self._choice(prompt, (*before, first, second))
-        back = self._choice(prompt, (*before, second, first))
-        return combine_choices(there, back, Provenance(self.name, prompt.version, "reason"))
+        made = Provenance(self.name, prompt.version, "reason")
+        looks = []
+        for views in views_together(row, self.served.views):
+            *before, first, second = (picture(view) for view in views)
+            there = self._choice(prompt, (*before, first, second))
+            back = self._choice(prompt, (*before, second, first))
+            looks.append(combine_choices(there, back, made))
+        return pool_choices(looks)
 
     def _choice(self, prompt: Prompt, shown: tuple[Picture, ...]) -> tuple[Written[Choice], float]:
         """What is written, and the probability that the image shown as A is better, ties split."""
