@@ -10,15 +10,15 @@ import pytest
 from iqloop.critic.evaluation.comparison import Judged, figures
 
 SEVERITY = [
-    Judged("A", "A", "severity", 2, "noise", method="comparison", position_bias=0.2, first="A", swapped="A"),
-    Judged("B", "similar", "severity", -1, "noise", method="comparison", position_bias=0.1, first="A", swapped="B"),
-    Judged("B", "B", "severity", -1, "blur", method="thurstone"),
+    Judged("A", "A", "severity", 2, "noise", "A", "A", "comparison", 0.2, 0.9),
+    Judged("B", "similar", "severity", -1, "noise", "B", "A", "comparison", 0.1, 0.4),
+    Judged("B", "B", "severity", -1, "blur", method="thurstone", probability=0.5),
     Judged("A", None, "severity", 4, "darken"),
 ]
 TOOLS = [
-    Judged("A", "A", "tools", 0.9, "noise", method="comparison", position_bias=0.0, first="A", swapped="A"),
-    Judged("B", "A", "tools", -3.0, "mixture", method="comparison", position_bias=0.1, first="A", swapped="B"),
-    Judged("A", "B", "tools", 0.4, "noise", method="comparison"),
+    Judged("A", "A", "tools", 0.9, "noise", "A", "A", "comparison", 0.0, 0.6),
+    Judged("B", "A", "tools", -3.0, "mixture", "B", "A", "comparison", 0.1, 0.7),
+    Judged("A", "B", "tools", 0.4, "noise", method="comparison", probability=0.9),
     Judged("similar", "similar", "tools", 0.1, "blur", method="comparison"),
     Judged("similar", "B", "tools", -0.2, "blur", method="comparison"),
 ]
@@ -29,6 +29,7 @@ def test_counted_by_hand() -> None:
     assert found["severity"] == {
         "pairs": 4,
         "accuracy": 0.5,
+        "likelier": 2 / 3,
         "by_class": {"blur": 1.0, "darken": 0.0, "noise": 0.5},
         "similar": 0.25,
         "unparsed": 0.25,
@@ -37,6 +38,7 @@ def test_counted_by_hand() -> None:
         "pairs": 5,
         "clear": 2,
         "agreement": 0.5,
+        "likelier": 0.5,
         "by_class": {"mixture": 0.0, "noise": 1.0},
         "ties": 2,
         "tie_accuracy": 0.5,

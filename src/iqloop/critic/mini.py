@@ -44,9 +44,18 @@ CHAT_TEMPLATE = (
 )
 """Qwen2-VL's turns, without its default system text."""
 
-VIEWS = ViewPolicy(kind="native", pixels=128 * 28 * 28, crop=336, crops=2, whole_weight=0.25)
+VIEWS = ViewPolicy(
+    kind="native",
+    pixels=128 * 28 * 28,
+    crop=336,
+    crops=2,
+    whole_weight=0.25,
+    pair_pixels=224 * 224,
+    pair_crops=4,
+)
 """Distortions live in the pixels: no resampling within the budget; above it, native crops and the whole. Twice as many
-crops and pixels cost 2.3 times the time and saw no better (docs/log.md)."""
+crops and pixels cost 2.3 times the time and saw no better; of pairs larger than those it learned on it sees nothing
+(docs/log.md)."""
 TASKS: tuple[TaskName, ...] = ("score", "degradation", "describe", "compare", "compare-reference")
 BEGIN = "<think>"
 """A written answer begins so, and `begin_suppress_tokens` keeps the thought from being empty: the mini also learned to

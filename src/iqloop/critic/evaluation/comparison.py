@@ -37,17 +37,20 @@ class Judged:
     """`Preference.method`; None for an answer that could not be read."""
     position_bias: float | None = None
     """`Preference.position_bias`."""
+    probability: float | None = None
+    """`Preference.probability`; None for an answer that could not be read."""
 
 
 def figures(rows: Sequence[Judged]) -> dict[str, Any]:
     """The figures of all pairs, as JSON types; every share is in [0, 1], and None where there is nothing to count.
 
     Returns:
-        ``severity``: ``pairs``, ``accuracy`` (the milder one was preferred; ``"similar"`` is wrong), ``by_class``,
-        ``similar`` and ``unparsed`` (shares of its pairs).
+        ``severity``: ``pairs``, ``accuracy`` (the milder one was preferred; ``"similar"`` is wrong), ``likelier`` (it
+        had the greater probability, whatever was written), ``by_class``, ``similar`` and ``unparsed`` (shares of its
+        pairs).
         ``tools``: ``pairs``, ``clear`` (pairs more than `CLEAR` dB apart), ``agreement`` (on those, the one of higher
-        PSNR was preferred), ``by_class`` (of the agreement), ``ties`` (pairs that are similar), ``tie_accuracy``,
-        ``similar`` and ``unparsed``.
+        PSNR was preferred), ``likelier`` (of the same pairs), ``by_class`` (of the agreement), ``ties`` (pairs that are
+        similar), ``tie_accuracy``, ``similar`` and ``unparsed``.
         Either is left out when there are no such pairs. Of all pairs: ``order_agreement`` (share of those asked in both
         orders where both said the same), and ``position_bias``, ``position_bias_pairs`` and ``thurstone`` as in
         `iqloop.critic.evaluation.ranking.Manner`.
@@ -58,6 +61,7 @@ def figures(rows: Sequence[Judged]) -> dict[str, Any]:
         found["severity"] = {
             "pairs": len(mild),
             "accuracy": _share(mild, _right),
+            "likelier": _likelier(mild),
             "by_class": _by_class(mild),
             **_manners(mild),
         }
@@ -69,6 +73,7 @@ def figures(rows: Sequence[Judged]) -> dict[str, Any]:
             "pairs": len(restored),
             "clear": len(clear),
             "agreement": _share(clear, _right),
+            "likelier": _likelier(clear),
             "by_class": _by_class(clear),
             "ties": len(ties),
             "tie_accuracy": _share(ties, _right),
@@ -81,6 +86,11 @@ def figures(rows: Sequence[Judged]) -> dict[str, Any]:
 
 def _right(row: Judged) -> bool:
     return row.said == row.truth
+
+
+def _likelier(rows: Sequence[Judged]) -> float | None:
+    leans = [(row.probability - 0.5) * row.difference for row in rows if row.probability is not None]
+    return sum(lean > 0 for lean in leans) / len(leans) if leans else None
 
 
 def _manners(rows: Sequence[Judged]) -> dict[str, float | None]:

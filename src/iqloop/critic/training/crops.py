@@ -42,6 +42,8 @@ SMALLEST_SHARE, NATIVE_SHARE = 0.3, 0.2
 the others are anywhere between."""
 DEVELOPED_SHARE = 0.5
 """Fraction of images that get another camera's white balance, colours, tone curve, sharpening or smoothing."""
+CLEAN_SHARE = 0.2
+"""Of what is not rated: as many clean crops as of each distortion."""
 MIXED_SHARE = 0.15
 """Fraction of the distorted images that get two or three distortions of different classes."""
 CLEAN_OPINION = 3.7
@@ -132,10 +134,12 @@ class Crops(IterableDataset[Batch]):
         seed: int,
         start: int = 0,
         rated_share: float = RATED_SHARE,
+        clean_share: float = CLEAN_SHARE,
     ) -> None:
         super().__init__()
         self.photographs, self.rated, self.plans = photographs, rated, plans
-        self.seed, self.start, self.rated_share = seed, start, rated_share
+        self.seed, self.start = seed, start
+        self.rated_share, self.clean_share = rated_share, clean_share
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(0)
@@ -157,7 +161,7 @@ class Crops(IterableDataset[Batch]):
         if self.rated and rng.random() < self.rated_share:
             image, score = self.rated[int(rng.integers(len(self.rated)))]
             return flip(cut(image, side, rng), rng), Label(None, None, None, score)
-        return distorted(self.photographs[int(rng.integers(len(self.photographs)))], side, rng)
+        return distorted(self.photographs[int(rng.integers(len(self.photographs)))], side, rng, self.clean_share)
 
 
 def stream(crops: Crops, workers: int) -> Iterator[Batch]:
@@ -170,20 +174,21 @@ def stream(crops: Crops, workers: int) -> Iterator[Batch]:
     return iter(DataLoader(crops, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
 
 
-def distorted(photograph: Bytes, side: int, rng: np.random.Generator) -> tuple[Bytes, Label]:
+def distorted(
+    photograph: Bytes, side: int, rng: np.random.Generator, clean_share: float = CLEAN_SHARE
+) -> tuple[Bytes, Label]:
     """A crop of a photograph at a random scale, distorted or clean.
 
     The scale goes from short side 224, as in DQ-495K, to `SOFTEST` times native: photographs differ in how sharp they
     are at their pixels, and a critic that knows only crisp ones calls every other one blurred.
     """
     image = scene(photograph, side, rng)
-    index = int(rng.integers(len(CLASSES)))
-    if CLASSES[index] == "null":
-        label = Label(index, None, None, CLEAN)
+    if rng.random() < clean_share:
+        label = Label(CLASSES.index("null"), None, None, CLEAN)
     else:
-        others = [name for name in CLASSES if name not in ("null", CLASSES[index])]
-        more = int(rng.integers(1, 3)) if rng.random() < MIXED_SHARE else 0
-        chosen = [CLASSES[index], *(others[i] for i in rng.permutation(len(others))[:more])]
+        several = int(rng.integers(1, 3)) if rng.random() < MIXED_SHARE else 0
+        damages = [name for name in CLASSES if name != "null"]
+        chosen = [damages[i] for i in rng.permutation(len(damages))[: 1 + several]]
         mixture = distort.draw_mixture(chosen, rng)
         image = distort.apply_all(image, mixture, seed=int(rng.integers(2**31)))
         label = label_of(mixture)

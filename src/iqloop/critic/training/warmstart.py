@@ -90,6 +90,9 @@ class WarmstartSettings:
     rated_share: float = 0.3
     """Fraction of the crops that are photographs with a human score. More than in the vision stage, whose read-out of
     the score agreed better with people (SRCC 0.50) than the answers that 12 % had taught (0.44)."""
+    clean_share: float = 0.3
+    """Fraction of the other crops that are clean. More than of each distortion: the tower is surer that a photograph is
+    clean where it has learned on that photograph, so on others too many would be called damaged (docs/log.md)."""
     seed: int = 0
     save_every: int = 150
 
@@ -280,7 +283,9 @@ def train_warmstart(
     state = torch.load(saved_state, weights_only=True) if saved_state.exists() else None
     start = state["step"] if state else 0
     plans = [settings.plans[i % len(settings.plans)] for i in range(settings.steps)]
-    crops = CropsAndPairs(tools, photographs, rated, plans, settings.seed + 100, start, settings.rated_share)
+    crops = CropsAndPairs(
+        tools, photographs, rated, plans, settings.seed + 100, start, settings.rated_share, settings.clean_share
+    )
     batches = stream(crops, workers)
     half = [replace(plan, count=max(1, plan.count // 2)) for plan in settings.plans] * 2
     validation = CropsAndPairs(tools, held_out, (), half, settings.seed + 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,7 @@ def figures(answers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of kept answers: see `iqloop.critic.evaluation.comparison.figures`."""
     from iqloop.critic.evaluation import comparison
 
-    counted = ("truth", "said", "kind", "difference", "distortion_class", "swapped", "first", "method", "position_bias")
+    counted = [field.name for field in fields(comparison.Judged)]
     rows: list[dict[str, Any]] = [{name: kept.get(name) for name in counted} for kept in answers]
     return comparison.figures([comparison.Judged(**row) for row in rows])
 
@@ -140,6 +141,7 @@ def tell(summary: Mapping[str, Any], console: Console) -> None:
             one = summary[kind]
             classes = " ".join(f"{name} {_shown(value)}" for name, value in one["by_class"].items())
             text = f"{kind}: {right} {_shown(one[right])} of {one.get('clear', one['pairs'])} pairs ({classes})"
+            text += f", by probability {_shown(one['likelier'])}"
             if kind == "tools":
                 text += f", ties {_shown(one['tie_accuracy'])} of {one['ties']}"
             console.line(f"{text}, said similar {one['similar']:.3f}, unparsed {one['unparsed']:.3f}")
