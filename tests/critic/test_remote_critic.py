@@ -115,7 +115,7 @@ def test_the_name_says_how_a_model_is_asked(serve: Serve) -> None:
     server = serve(rates(), models=("TianheWu/VisualQuality-R1-7B", "ByteDance/Q-Insight", "qinsight-mini"))
     made = {model: create_critic(f"{server.url}#{model}") for model in server.models}
     assert [sorted(critic.capabilities) for critic in made.values()] == [
-        ["describe", "score"], ["compare", "perceive", "score"], ["describe", "perceive", "score"]
+        ["describe", "score"], ["compare", "perceive", "score"], ["compare", "describe", "perceive", "score"]
     ]  # fmt: skip
     served = made["qinsight-mini"].served  # type: ignore[attr-defined]
     assert (served.answer_begin, served.views.kind) == ("<think>", "native")

@@ -172,7 +172,12 @@ def test_two_scores_stand_in_for_a_comparison(critic: ScriptedCritic, photos: Pa
     assert "by two scores instead of a comparison: 100.0%" in run(*COMMAND, "--count", 3).stdout
 
 
-def test_the_embedded_critic_tells_severities_apart(photos: Path) -> None:
-    found = lines(run(*COMMAND, "--count", 6, "--kind", "severity", "--device", "cpu", "--json"))[0]
+def test_the_embedded_critic_tells_severities_apart(here: Path, photograph: Photograph) -> None:
+    """At the size of the pairs that it learned on; on smaller ones it mostly sees no difference."""
+    Path("large").mkdir()
+    for name in ("astronaut", "chelsea"):
+        Image.fromarray(photograph(name, 240)).save(f"large/{name}.png")
+    asked = ("evaluate", "comparison", "--photos", "large", "--side", 168, "--count", 8, "--kind", "severity")
+    found = lines(run(*asked, "--device", "cpu", "--json"))[0]
     assert found["critic"] == "qinsight-mini" and found["severity"]["unparsed"] == 0
-    assert found["severity"]["accuracy"] > 0
+    assert found["severity"]["accuracy"] > 0.5 and found["severity"]["likelier"] > 0.5

@@ -96,11 +96,10 @@ def views_of(image: Tensor, policy: ViewPolicy) -> list[View]:
 
 
 def single_view(image: Tensor, policy: ViewPolicy) -> Tensor:
-    """One view of the whole image: native within the budget, shrunk above it. For prompts with several images."""
-    alone = policy if policy.pair_pixels is None else replace(policy, pixels=policy.pair_pixels)
-    if alone.kind == "native" and _area(image) <= alone.pixels:
-        return views_of(image, alone)[0].pixels
-    return _fitted(image, alone)
+    """One view of the whole image: native within the budget, shrunk above it."""
+    if policy.kind == "native" and _area(image) <= policy.pixels:
+        return views_of(image, policy)[0].pixels
+    return _fitted(image, policy)
 
 
 def views_together(images: Sequence[Tensor], policy: ViewPolicy) -> list[list[Tensor]]:
@@ -109,16 +108,17 @@ def views_together(images: Sequence[Tensor], policy: ViewPolicy) -> list[list[Te
     Images of one size beyond the budget are seen crop by crop, the same places in all; what differs in size, or fits,
     in one look, whole.
     """
+    if policy.pair_pixels is not None:
+        policy = replace(policy, pixels=policy.pair_pixels)
     first = images[0]
-    budget = policy.pixels if policy.pair_pixels is None else policy.pair_pixels
     alike = all(image.shape == first.shape for image in images)
-    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first) <= budget:
+    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first) <= policy.pixels:
         return [[single_view(image, policy) for image in images]]
     height, width = (max(UNIT, side) for side in first.shape[-2:])
-    square = int(budget**0.5)
+    square = int(policy.pixels**0.5)
     # A strip gives up width for what it has of length.
-    tall = min(height, max(square, budget // min(width, square))) // UNIT * UNIT
-    wide = min(width, budget // tall) // UNIT * UNIT
+    tall = min(height, max(square, policy.pixels // min(width, square))) // UNIT * UNIT
+    wide = min(width, policy.pixels // tall) // UNIT * UNIT
     return [
         [_cut(_at_least_one_token(image), tall, wide, y, x) for image in images]
         for y, x in _centres(policy.pair_crops, height, width)
