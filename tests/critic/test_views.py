@@ -56,6 +56,12 @@ def test_an_image_of_a_comparison_has_its_own_budget() -> None:
     assert torch.equal(single_view(large, wider), single_view(large, NATIVE)), "alone it is seen as before"
 
 
+@pytest.mark.parametrize("wrong", [{"pair_crops": 1}, {"pair_crops": -1}, {"pair_pixels": 27 * 27}])
+def test_a_budget_of_pairs_out_of_range(wrong: dict[str, int]) -> None:
+    with pytest.raises(CriticError, match="out of range"):
+        replace(NATIVE, **wrong)
+
+
 CROPPED = replace(NATIVE, pair_pixels=84 * 84, pair_crops=4)
 
 

@@ -52,6 +52,7 @@ class ViewPolicy:
             min(self.crop, *(side**0.5 for side in budgets)) < UNIT
             or self.crops < 1
             or self.pair_crops < 0
+            or self.pair_crops == 1  # a look at a crop must not be taken for one at the whole
             or not 0 <= self.whole_weight <= 1
         ):
             raise CriticError(f"the checkpoint's view policy is out of range: {self}")
