@@ -28,6 +28,7 @@ from iqloop.critic import answers
 from iqloop.critic.branches import branch_log_probs
 from iqloop.critic.checkpoint import Checkpoint
 from iqloop.critic.context import IMAGE_END, Context, Seen, extend, look, see, tokens_of
+from iqloop.critic.cores import cores_for, even_size, side_by_side
 from iqloop.critic.expected import expected_rating
 from iqloop.critic.inputs import question
 from iqloop.critic.pooling import (
@@ -230,6 +231,7 @@ class QwenCritic:
             views,
             self.batch_size,
             lambda batch, places: self._about(batch, prompts, written, [j == wholes[i] for i, j in places]),
+            cores_for(self.checkpoint.model),
         )
         return [self._verdict(group, rows, prompts, written) for group, rows in zip(views, said, strict=True)]
 
@@ -378,6 +380,7 @@ class QwenCritic:
 
     def _compare(self, rows: Sequence[tuple[Tensor, ...]], prompt: Prompt) -> list[Preference | Unparsed]:
         made = Provenance(self.name, prompt.version, "reason")
+        cores = cores_for(self.checkpoint.model)
         left = {id(image): sum(image is other for row in rows for other in row) for row in rows for image in row}
         seen: dict[tuple[int, int], list[Seen]] = {}
         verdicts: list[Preference | Unparsed] = []
@@ -397,9 +400,9 @@ class QwenCritic:
                 for row, look in zip(piece, looks, strict=True)
                 for k in range(len(look))
             ]
-            there = self._choose(prompt, shown)
-            back = self._choose(prompt, [[*views[:-2], views[-1], views[-2]] for views in shown])
-            said = iter(combine_choices(*orders, made) for orders in zip(there, back, strict=True))
+            orders = [shown, [[*views[:-2], views[-1], views[-2]] for views in shown]]
+            there, back = side_by_side(lambda order: self._choose(prompt, order), orders, cores)
+            said = iter(combine_choices(*both, made) for both in zip(there, back, strict=True))
             verdicts.extend(pool_choices([next(said) for _ in look]) for look in looks)
             for row in piece:  # an image that no later pair needs is forgotten
                 for image in row:
@@ -451,17 +454,20 @@ def _per_view(
     views: Sequence[Sequence[View]],
     batch_size: int,
     ask: Callable[[list[Tensor], list[tuple[int, int]]], Sequence[T]],
+    cores: int = 1,
 ) -> list[list[T]]:
     """Ask about every view, batched with views of its own size (equal lengths need no padding); regrouped by image.
 
-    ``ask`` gets the views and their places (image, view).
+    ``ask`` gets the views and their places (image, view); ``cores`` batches at a time.
     """
     places = [(i, j) for i, group in enumerate(views) for j in range(len(group))]
-    places.sort(key=lambda place: tuple(views[place[0]][place[1]].pixels.shape))
-    found: dict[tuple[int, int], T] = {}
-    for piece in _chunks(places, batch_size):
-        replies = ask([views[i][j].pixels for i, j in piece], piece)
-        found.update(zip(piece, replies, strict=True))
+    # The largest first: what is left to the end then takes least.
+    places.sort(key=lambda place: tuple(views[place[0]][place[1]].pixels.shape), reverse=True)
+    pieces = _chunks(places, even_size(len(places), batch_size, cores))
+    replies = side_by_side(lambda piece: ask([views[i][j].pixels for i, j in piece], piece), pieces, cores)
+    found = {
+        place: one for piece, said in zip(pieces, replies, strict=True) for place, one in zip(piece, said, strict=True)
+    }
     return [[found[i, j] for j in range(len(group))] for i, group in enumerate(views)]
 
 
