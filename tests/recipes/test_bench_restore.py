@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.dummy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -21,6 +23,7 @@ from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Provenance,
 from iqloop.distort import CATEGORIES
 from iqloop.errors import UsageError
 from iqloop.recipes.bench.restore import mixtures as bench_mixtures
+from iqloop.recipes.bench.restore import workers
 from iqloop.recipes.bench.restore.figures import ALL, DARK, LIT, agreement, figures, subsets, worst
 from iqloop.recipes.bench.restore.judge import Judged
 from iqloop.recipes.bench.restore.measure import METHODS, Row, rows_of
@@ -447,6 +450,31 @@ def test_the_same_seed_gives_the_same_rows(toys: dict[str, Toy], judge: Judge, f
         return [{**one, "seconds": 0} for one in rows]
 
     assert untimed(1) == untimed(1) != untimed(2)
+
+
+def test_workers_give_the_same_rows(
+    toys: dict[str, Toy], judge: Judge, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Threads instead of processes: they see the toys.
+    monkeypatch.setattr(workers, "get_context", lambda _: multiprocessing.dummy)
+    registry = Registry(ToolEntry(one.info, lambda one=one: one) for one in toys.values())  # type: ignore[misc]
+    monkeypatch.setattr(workers, "load_registry", lambda *_, **__: registry)
+    alone = run("bench", "restore", folder, "--only", "noise,darken", "--threads", 1, "--json")
+    two = run("bench", "restore", folder, "--only", "noise,darken", "--workers", 2, "-o", "out", "--json")
+    assert two.exit_code == 0, two.stderr
+
+    def comparable(result: Result) -> list[dict[str, object]]:
+        return [
+            {**row, "seconds": None, "critic_calls": None}
+            for row in map(json.loads, result.stdout.splitlines())
+            if "method" in row
+        ]
+
+    assert comparable(two) == comparable(alone) and len(comparable(two)) == 24
+    assert "--threads 1 --workers 2" in Path("out/restore.md").read_text()
+    judge.fault = 0
+    failed = run("bench", "restore", folder, "--only", "noise", "--workers", 2)
+    assert failed.exit_code == 1 and "noise/0.png: RuntimeError: it went dark" in failed.stderr
 
 
 def test_own_mixtures_and_pairs(toys: dict[str, Toy], judge: Judge, folder: Path, photos: list[Bytes]) -> None:

@@ -144,7 +144,15 @@ def tools(
 )
 @click.option("--search", default="greedy", show_default=True, metavar="NAME", help="As of `iqloop restore`.")
 @click.option("--judge", is_flag=True, help="Ask the judge about every net's output too; costs questions.")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: as many as cores]")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; the rows are the same."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="CPU threads of each.  [default: as many as cores; 1 of many]",
+)
 @evaluate_run.kept
 @options.tiles
 @options.model_files
@@ -154,6 +162,7 @@ def tools(
 def restore(
     only: tuple[str, ...],
     search: str,
+    workers: int,
     threads: int | None,
     out: Path | None,
     resume: bool,
@@ -177,6 +186,7 @@ def restore(
     return bench_restore_run.command(
         {**asked, "only": options.words(only), "seed": choice.seed},
         search=search,
+        workers=workers,
         threads=threads,
         out=out,
         resume=resume,

@@ -92,7 +92,7 @@ def cases(wanted: Wanted, mixtures: Mixtures) -> list[Case]:
     return made
 
 
-def command_line(wanted: Wanted, critic: str, threads: int | None) -> str:
+def command_line(wanted: Wanted, critic: str, threads: int | None, workers: int = 1) -> str:
     """The command that measures this, for the page; folders by their last name."""
     words = ["iqloop", "bench", "restore"]
     words += [wanted.photos.resolve().name] if wanted.photos else []
@@ -106,6 +106,7 @@ def command_line(wanted: Wanted, critic: str, threads: int | None) -> str:
         ("--search", wanted.settings.search),
         ("--seed", wanted.seed),
         ("--threads", threads),
+        ("--workers", workers if workers > 1 else None),
     ]
     words += [str(word) for name, value in flags if value is not None for word in (name, value)]
     return shlex.join([*words, "--judge"] if wanted.judge else words)

@@ -7,7 +7,7 @@ has. Seconds of the agent are those of a run that shares no output with the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,10 @@ from iqloop.agents.diagnosis import describe
 from iqloop.agents.loop import restore
 from iqloop.critic.verdicts import Rating
 from iqloop.distort.image import Bytes
-from iqloop.recipes.bench.restore.cases import Case, Wanted, cases
+from iqloop.recipes.bench.restore.cases import Case, Wanted
 from iqloop.recipes.bench.restore.judge import judge_nets
 from iqloop.recipes.bench.restore.mixtures import Mixtures
-from iqloop.recipes.console import Console, plain
+from iqloop.recipes.console import Console
 from iqloop.recipes.evaluate import run as evaluate_run
 from iqloop.restorers.embedded import embedded
 from iqloop.restorers.full_reference import PERFECT, nearness, psnr
@@ -80,24 +80,25 @@ class Row:
     """Every output that the agent's judge looked at, and what it said."""
 
 
-def run(
-    wanted: Wanted, mixtures: Mixtures, critic: Critic, registry: Registry, kept: Run, console: Console
-) -> dict[str, dict[str, Any]]:
+Measured = Callable[[Sequence[str]], Iterable[tuple[str, "dict[str, Any] | Exception | str"]]]
+"""What measures cases by their keys: each with its answer, or with why there is none, as soon as it is done."""
+
+
+def run(wished: Sequence[str], measured: Measured, kept: Run, console: Console) -> dict[str, dict[str, Any]]:
     """Measure every case that is not in ``kept`` yet; each is on disk when it is done. Failures go to the console.
 
-    Returns the answers to what is wanted by key, as `measure` gives them, also those of an earlier run.
+    Returns the answers to what is wished, by key, as `measure` gives them, also those of an earlier run.
     """
-    wished = cases(wanted, mixtures)
-    todo = [case for case in wished if case.key not in kept.finished]
+    todo = [key for key in wished if key not in kept.finished]
     with console.progress(len(todo), "measuring") as progress:
-        for case in todo:
-            console.detail(case.key)
-            try:
-                kept.keep(case.key, **plain(measure(case, wanted, critic, registry)))
-            except Exception as error:  # one photograph must not end a measurement of hours
-                console.fail(case.key, error)
+        for key, answer in measured(todo):
+            console.detail(key)
+            if isinstance(answer, (str, Exception)):
+                console.fail(key, answer)
+            else:
+                kept.keep(key, **answer)
             progress.advance()
-    return {case.key: kept.finished[case.key] for case in wished if case.key in kept.finished}
+    return {key: kept.finished[key] for key in wished if key in kept.finished}
 
 
 def measure(case: Case, wanted: Wanted, critic: Critic, registry: Registry) -> dict[str, Any]:

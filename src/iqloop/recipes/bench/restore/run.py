@@ -11,12 +11,13 @@ from iqloop.agents.settings import RestoreSettings
 from iqloop.recipes import failures
 from iqloop.recipes.bench.critic import machine
 from iqloop.recipes.bench.restore import mixtures as bench_mixtures
-from iqloop.recipes.bench.restore.cases import Wanted, command_line
+from iqloop.recipes.bench.restore.cases import Wanted, cases, command_line
 from iqloop.recipes.bench.restore.figures import summary
 from iqloop.recipes.bench.restore.judge import Judged
 from iqloop.recipes.bench.restore.measure import config, nets_of, rows_of, run
 from iqloop.recipes.bench.restore.page import page
 from iqloop.recipes.bench.restore.plot import gains_plot, oracle_plot
+from iqloop.recipes.bench.restore.workers import Setup, Site, measured
 from iqloop.recipes.bench.tools import use_threads
 from iqloop.recipes.console import Console
 from iqloop.recipes.evaluate.run import Run
@@ -30,6 +31,7 @@ def command(
     asked: Mapping[str, Any],
     *,
     search: str,
+    workers: int,
     threads: int | None,
     out: Path | None,
     resume: bool,
@@ -40,6 +42,7 @@ def command(
 ) -> int:
     """Run it; ``asked`` holds fields of `Wanted`. Returns an exit code. Raises `UsageError` before the work."""
     wanted = Wanted(**asked, settings=RestoreSettings(search=search))
+    threads = threads or (1 if workers > 1 else None)
     if threads is not None:
         use_threads(threads)
     mixtures = bench_mixtures.load(wanted.mixtures)
@@ -48,7 +51,15 @@ def command(
     nets = nets_of(registry)
     critic = load_critic(choice)
     kept = Run(out, config(wanted, mixtures, critic, registry), resume)
-    answers = run(wanted, mixtures, critic, registry, kept, console)
+    wished = cases(wanted, mixtures)
+    site = Site(wanted, registry, critic, wished)
+    setup = Setup(wanted, threads or 1, tile, tuple(files), choice)
+    answers = run(
+        [case.key for case in wished],
+        site.each if workers == 1 else lambda keys: measured(setup, keys, workers),
+        kept,
+        console,
+    )
     rows = rows_of(answers)
     if not rows:
         return failures.SOME_FAILED
@@ -63,7 +74,7 @@ def command(
         judged,
         wanted,
         mixtures,
-        command_line(wanted, choice.name, threads),
+        command_line(wanted, choice.name, threads, workers),
         f"critic {critic.name} {critic.version}; {versions}",
         machine(("torch", "transformers")),
     )
