@@ -389,6 +389,23 @@ def test_a_redo_must_beat_the_current_best_and_happens_once() -> None:
     assert [s.kind for s in outcome.trace.steps].count("redo") == 1
 
 
+def test_no_redo_of_what_was_tried_on_the_original_nor_of_light() -> None:
+    world, tools = redo_world()
+    # Noise first: its output is refused, compression is mended, and noise fails on that too.
+    world.states["denoised"] = (1.9, degradation(compression=2.0))
+    outcome = run(world, tools, settings=RestoreSettings(plan=("noise", "compression")))
+    kinds = [(s.kind, s.treatment, s.started_from) for s in outcome.trace.steps]
+    assert kinds == [("treat", "noise", "c0"), ("treat", "compression", "c0"), ("treat", "noise", "c2")]
+    dark = degradation(compression=1.0, darken=3.0)
+    world = World({"input": (2.0, dark), "deblocked": (2.5, degradation(darken=3.0)), "pale": (1.5, CLEAN)})
+    tools = Tools(
+        world.tool("deblock", "compression", {"input": "deblocked"}),
+        world.tool("light", "darken", {"input": "pale", "deblocked": "pale"}),
+    )
+    outcome = run(world, tools, settings=RestoreSettings(plan=("compression", "darken")))
+    assert [(s.kind, s.treatment) for s in outcome.trace.steps] == [("treat", "compression"), ("treat", "darken")]
+
+
 # -- real photographs
 
 

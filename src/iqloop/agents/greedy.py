@@ -3,13 +3,18 @@
 Every tool of a step starts from the current best. When a step fails although the degradation was in the input, an
 earlier accepted step may have hidden or baked it in; then its tools are tried once on the input itself ("redo from the
 original": HarnessIR measured 62.0 for it against 57.2 for repairing the last output and 59.6 for giving up). The redone
-candidate must beat the current best like any other.
+candidate must beat the current best like any other. What was tried on the input before is not tried there again.
 """
 
 from __future__ import annotations
 
 from iqloop.agents.search import Search, Steps
 from iqloop.critic.verdicts import Unparsed
+from iqloop.restorers.tool import Treatment
+
+PLAIN: frozenset[Treatment] = frozenset({"darken"})
+"""What no other step hides or bakes in, so that the input shows no more of it: a mended picture is as dark as before.
+Of 65 tries of `lowlight` that were redone on 126 mixtures, one was accepted."""
 
 
 def greedy(search: Search) -> Steps:
@@ -20,7 +25,7 @@ def greedy(search: Search) -> Steps:
     in_original = {suspect.label for suspect in search.plan(perceived, search.original)}
     failed: set[str] = set()
     untreatable: set[str] = set()
-    redone: set[str] = set()
+    tried_on_original: set[str] = set()
     first = search.settings.first_accepted
     while True:
         plan = search.plan(perceived, search.best)
@@ -34,12 +39,15 @@ def greedy(search: Search) -> Steps:
             search.skip(suspect, search.best, perceived)
             yield from search.journal.untold()
             continue
+        if search.best is search.original:
+            tried_on_original.add(suspect.label)
         outputs = search.step("treat", suspect, search.best, perceived, entries, search.best, first)
         yield from search.journal.untold()
         changed = search.best is not search.original
         accepted = any(output.accepted for output in outputs)
-        if not accepted and changed and search.settings.redo and suspect.label in in_original - redone:
-            redone.add(suspect.label)
+        hidden = suspect.label in in_original - tried_on_original and suspect.treatment not in PLAIN
+        if not accepted and changed and search.settings.redo and hidden:
+            tried_on_original.add(suspect.label)
             outputs = search.step("redo", suspect, search.original, perceived, entries, search.best, first)
             accepted = any(output.accepted for output in outputs)
             yield from search.journal.untold()
