@@ -13,8 +13,9 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from iqloop.agents import RestoreSettings, pixel_hash, restore
+from iqloop.agents import RestoreSettings, pixel_hash, profile, restore
 from iqloop.agents.evidence import (
+    AS_PRESENT,
     SURE,
     Evidence,
     Look,
@@ -27,7 +28,18 @@ from iqloop.agents.evidence import (
     measure,
     package_evidence,
 )
-from iqloop.agents.evidence_measure import Known, Seen, agreement, fit, fit_presence, fit_regression, gather, observe
+from iqloop.agents.evidence_measure import (
+    Known,
+    Seen,
+    agreement,
+    fit,
+    fit_presence,
+    fit_regression,
+    fit_traces,
+    gather,
+    glance,
+    observe,
+)
 from iqloop.agents.fidelity import Fidelity
 from iqloop.agents.judge import JudgeSettings
 from iqloop.agents.trace import to_document, trace_schema
@@ -46,7 +58,7 @@ def constant(probability: float) -> Regression:
 
 def evidence(promise: float, verdict: float, treatment: Treatment = "noise") -> Evidence:
     """Evidence for the fake critic that says the same of everything."""
-    parts = ({treatment: constant(one)} for one in (0.5, promise, verdict))
+    parts = ({treatment: constant(one)} for one in (0.5, 0.5, promise, verdict))
     return Evidence("fake", "1", *parts, {"source": "a test"})
 
 
@@ -89,7 +101,9 @@ def test_features_of_a_pair_hold_what_is_present_and_what_changed() -> None:
     new = Look(Rating(3.5, 0.1), CLEAN, CLEAN, measure(image / 2))
     assert before(old)["afar.darken"] == 2.0 and before(old)["noise"] == pytest.approx(3.0)
     noise = Regression(("noise",), (0.0,), (1.0,), (10.0,), -1.0)
-    made = Evidence("fake", "1", {"noise": noise}, {}, {}, {})
+    mean = Regression(("mean",), (0.0,), (1.0,), (1.0,), 0.0)
+    made = Evidence("fake", "1", {"darken": mean}, {"noise": noise}, {}, {}, {})
+    assert made.looking(old) == before(old) | {"traces.darken": pytest.approx(old.pixels["mean"])}
     assert made.present(old) == {"noise": SURE} and made.present(new) == {"noise": -1.0}
     found = made.deciding(old, new, Fidelity(0.9, 0.8, 0.01), 99.0, None)
     assert found["noise"] == SURE and found["change.noise"] == -1 - SURE
@@ -120,7 +134,13 @@ def test_evidence_survives_its_file(tmp_path: Path) -> None:
     rows = [{"a": float(i), "b": 0.0} for i in range(10)]
     regression = fit_regression(rows, torch.arange(10) > 4, torch.ones(10))
     made = Evidence(
-        "fake", "1", {"noise": regression}, {"noise": regression}, {"blur": regression}, {"source": "a test"}
+        "fake",
+        "1",
+        {"darken": regression},
+        {"noise": regression},
+        {"noise": regression},
+        {"blur": regression},
+        {"source": "a test"},
     )
     path = tmp_path / "evidence.json"
     path.write_text(json.dumps(as_document(made)))
@@ -159,6 +179,38 @@ def test_the_judge_goes_by_the_evidence_of_this_critic_only() -> None:
     assert not restore(image, world.critic(), tools, evidence=evidence(0.9, 0.9), settings=rules).improved
 
 
+def test_light_is_brought_where_it_is_plainly_missing_and_nothing_else_is_tried() -> None:
+    dark = degradation(darken=3.0)
+    world = World({"input": (2.0, dark), "light": (1.9, dark)})
+    image, tools = world.images["input"], Tools(world.tool("t", "darken", {"input": "light"}))
+    likely = evidence(0.9, 0.9, "darken")
+    doubted = restore(image, world.critic(), tools, evidence=likely)
+    assert doubted.stop_reason == "no-improvement" and tools.calls == 0, "its output would be refused: none is made"
+    for search in ("beam:2", "exhaustive"):
+        again = restore(image, world.critic(), tools, evidence=likely, settings=RestoreSettings(search=search))
+        assert again.stop_reason == "no-improvement" and tools.calls == 0
+    unlikely = evidence(0.4, 0.4, "darken")
+    assert restore(image, world.critic(), tools, evidence=unlikely).stop_reason == "clean"
+    left_out = RestoreSettings(exclude=("darken",))
+    assert restore(image, world.critic(), tools, evidence=likely, settings=left_out).stop_reason == "clean"
+    ordered = restore(image, world.critic(), tools, evidence=likely, settings=RestoreSettings(plan=("darken",)))
+    assert not ordered.improved and "0.90 by all evidence, not above 0.95" in ordered.trace.steps[0].tries[0].reason
+    assert restore(image, world.critic(), tools, evidence=evidence(0.97, 0.97, "darken")).steps == ("t",)
+    strong = restore(image, world.critic(), tools, evidence=likely, settings=profile("strong"))
+    assert strong.steps == ("t",)
+
+
+def test_the_verdict_about_light_is_what_is_present() -> None:
+    nothing = {"darken": 2.0, "change.mean": 1.0, "noise": 0.0}
+    known = [Known("darken", 1, gain, nothing, nothing) for gain in (3.0, -3.0, 1.0)]
+    blank = Evidence("fake", "1", {}, {}, {}, {}, {})
+    assert fit(known, replace(blank, presence={"darken": constant(0.5)})).verdict == {"darken": AS_PRESENT}
+    assert AS_PRESENT.logit({"darken": 2.5}) == pytest.approx(2.5)
+    assert AS_PRESENT.logit({"darken": -SURE}) == pytest.approx(-SURE) and AS_PRESENT.logit({"darken": SURE}) == SURE
+    # Without knowing what is present it is learned like any other.
+    assert fit(known, blank).verdict["darken"] != AS_PRESENT
+
+
 def test_evidence_does_not_open_the_fidelity_gate_nor_touch_what_promises_nothing() -> None:
     world = World({"input": (2.0, NOISY)})
     image = world.images["input"]
@@ -180,7 +232,7 @@ def test_what_clearly_beats_the_output_stays() -> None:
     both = degradation(noise=2.0, blur=2.0)
     world = World({"input": (4.0, both), "first": (3.9, both), "second": (1.2, both)})
     tools = Tools(world.tool("a", "noise", {"input": "first"}), world.tool("b", "blur", {"first": "second"}))
-    sure = Evidence("fake", "1", *({"noise": constant(0.9), "blur": constant(0.9)} for _ in range(3)), {})  # type: ignore[misc]
+    sure = Evidence("fake", "1", *({"noise": constant(0.9), "blur": constant(0.9)} for _ in range(4)), {})  # type: ignore[misc]
     result = restore(world.images["input"], world.critic(), tools, evidence=sure, settings=RestoreSettings(redo=False))
     assert result.steps == ("a",)
     assert "the input is clearly preferred" in result.trace.steps[1].tries[0].reason
@@ -212,7 +264,7 @@ def test_pairs_are_gathered_and_a_judge_learned_from_them_is_right() -> None:
     tools: dict[Treatment, Tool] = {"noise": tool("d", "noise", either), "blur": tool("b", "blur", half)}
     critic = psnr_critic(target, lambda image: NOISY)
     heard: list[object] = []
-    nothing = Evidence("fake", "1", {}, {}, {}, {"source": "a test"})
+    nothing = Evidence("fake", "1", {}, {}, {}, {}, {"source": "a test"})
     known = gather([clean] * 24, tools, critic, nothing, seed=3, on_photograph=heard.append)
     assert len(heard) == 24 and len(known) == 24 * 3
     assert {one.folds for one in known} == {0, 1, 2, 3}
@@ -228,16 +280,22 @@ def test_pairs_are_gathered_and_a_judge_learned_from_them_is_right() -> None:
 def test_what_is_present_is_learned_though_the_critic_names_but_one() -> None:
     """A critic that calls everything noisy: darkness can still be told by the tones."""
     image = np.ascontiguousarray(skimage.data.astronaut()[:160, 100:260])
-    seen = observe([image] * 64, psnr_critic(torch.zeros(3, 160, 160), lambda _: NOISY), seed=5)
-    assert len(seen) == 64 and all(isinstance(one, Seen) for one in seen)
+    critic = psnr_critic(torch.zeros(3, 160, 160), lambda _: NOISY)
+    measured = glance([image] * 64, seed=4)
+    traces = fit_traces(measured, critic, {})
+    assert set(traces.traces) == {"noise", "blur", "compression", "darken"} and not traces.presence
+    seen = observe([image] * 64, critic, traces, seed=5)
+    assert len(seen) == 64 == len(measured) and all(isinstance(one, Seen) for one in seen)
     assert {len(one.present) for one in seen} == {0, 1, 2, 3}
-    found = fit_presence(seen[:48], psnr_critic(torch.zeros(3, 4, 4)), {})
+    found = fit_presence(seen[:48], traces)
     assert set(found.presence) == {"noise", "blur", "compression", "darken"} and not found.verdict
+    assert found.traces == traces.traces
     right = [
         (found.presence["darken"].probability(one.features) > 0.5) == ("darken" in one.present) for one in seen[48:]
     ]
     assert np.mean(right) > 0.8
-    assert not fit_presence([one for one in seen if not one.present], psnr_critic(torch.zeros(3, 4, 4)), {}).presence
+    undamaged = [one for one in seen if not one.present]
+    assert not fit_presence(undamaged, traces).presence and not fit_traces(undamaged, critic, {}).traces
 
 
 def test_the_package_has_evidence_for_its_critic() -> None:

@@ -461,7 +461,14 @@ def test_an_order_and_a_judge_of_ones_own(photo: Path, critic: ScriptedCritic) -
     (row,) = lines(run("restore", photo, "--order", "order.json", "--trace", "t.json", "--json"))
     assert row["steps"] and json.loads(Path("t.json").read_text())["settings"]["order"] == [["darken"], ["noise"]]
     sure = {"bias": 5.0, "features": {}}
-    judge = {"form": "iqloop-evidence/1", "critic": "scripted", "version": "1", "origin": {}, "presence": {}}
+    judge = {
+        "form": "iqloop-evidence/2",
+        "critic": "scripted",
+        "version": "1",
+        "origin": {},
+        "traces": {},
+        "presence": {},
+    }
     judge |= {"promise": {"noise": sure}, "verdict": {"noise": sure | {"bias": -5.0}}}
     Path("judge.json").write_text(json.dumps(judge))
     refused = run("restore", photo, "-o", "out.png", "--judge", "judge.json", "--json")

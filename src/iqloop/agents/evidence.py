@@ -2,10 +2,11 @@
 
 A small critic's single answers mislead: it names one degradation of several and calls a brightened photograph worse.
 How much each answer is worth can be measured, on photographs whose clean original is known (`iqloop train judge`). The
-result is a table of weights for each degradation (`evidence.json`, with its origin), three logistic regressions: of the
-chance that it is present, from the critic's looks and the picture's tones; from those, of the chance that its tool will
-improve the picture, and of the chance that the output is better than what it was made from. The weights hold for one
-version of one critic; for any other the loop judges by rules (`iqloop.agents.judge`).
+result is a table of weights for each degradation (`evidence.json`, with its origin), four logistic regressions: of the
+chance that it is present by what is measured in the pixels alone, which thousands of pictures teach in minutes; of the
+same chance by that and the critic's looks together; from those, of the chance that its tool will improve the picture,
+and of the chance that the output is better than what it was made from. The weights hold for one version of one critic;
+for any other the loop judges by rules (`iqloop.agents.judge`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from iqloop.critic.verdicts import Degradation, Rating
 from iqloop.errors import UsageError
 from iqloop.restorers.tool import Treatment
 
-FORM = "iqloop-evidence/1"
-PARTS = ("presence", "promise", "verdict")
+FORM = "iqloop-evidence/2"
+PARTS = ("traces", "presence", "promise", "verdict")
 CLIP = 4.0
 """Features are clipped at so many deviations from their mean: a regression must not be trusted far from its data."""
 FLOOR = 1e-4
@@ -46,6 +47,8 @@ TONES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 """Percentiles that are taken."""
 BINS = 16
 """Of the histogram of luma."""
+LIGHT: Treatment = "darken"
+"""Whether a scene was meant to be dark is seen in no output: what is made of it is as welcome as light was missing."""
 SURE = 5.0
 """Largest logarithm of odds that is believed: 0.993."""
 GRID = 8
@@ -125,12 +128,12 @@ def measure(image: Tensor) -> dict[str, float]:
 
 
 def before(look: Look) -> dict[str, float]:
-    """Features of a picture by itself: score, expected severities and chance of "null" (from afar too), `measure`."""
+    """What the critic says of a picture: score; expected severities and chance of "null", also from afar."""
     found = {"score": look.rating.mean}
     for view, seen in (("", look.degradation), ("afar.", look.afar)):
         found[f"{view}null"] = null_probability(seen)
         found |= {f"{view}{treatment}": severity_of(seen, treatment) for treatment in PERCEIVED}
-    return found | {f"pixels.{name}": value for name, value in look.pixels.items()}
+    return found
 
 
 def between(old: Look, new: Look, kept: Fidelity, change: float, preference: float | None = None) -> dict[str, float]:
@@ -176,24 +179,33 @@ class Regression:
         return 1 / (1 + math.exp(-max(-50.0, min(50.0, self.logit(features)))))
 
 
+AS_PRESENT = Regression((LIGHT,), (0.0,), (2.0,), (2.0,), 0.0)
+"""Promise and verdict of `LIGHT`: the odds that it is missing, as they are."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The measured weights for one critic."""
 
     critic: str
     version: str
+    traces: Mapping[Treatment, Regression]
+    """Of `measure`: is the degradation present, alone or with others, by the pixels alone?"""
     presence: Mapping[Treatment, Regression]
-    """Of `before`: is the degradation present, alone or with others?"""
+    """Of `looking`: is it, by all that is known?"""
     promise: Mapping[Treatment, Regression]
     """Of `promising`: will the first tool for it improve this picture?"""
     verdict: Mapping[Treatment, Regression]
     """Of `deciding`: is the output better?"""
     origin: Mapping[str, Any]
 
+    def looking(self, look: Look) -> dict[str, float]:
+        """Features of `presence`: what the critic says, and the logarithms of the odds by `traces`."""
+        return before(look) | {f"traces.{name}": odds for name, odds in _sure(self.traces, look.pixels).items()}
+
     def present(self, look: Look) -> dict[str, float]:
         """Logarithms of the odds of each degradation, at most `SURE` either way."""
-        features = before(look)
-        return {name: max(-SURE, min(SURE, one.logit(features))) for name, one in self.presence.items()}
+        return _sure(self.presence, self.looking(look))
 
     def promising(self, look: Look) -> dict[str, float]:
         """Features of `promise`."""
@@ -251,10 +263,10 @@ def from_document(document: Any) -> Evidence:
     """Raises `ValueError`, `KeyError` or `TypeError` for a document that is not evidence."""
     if document["form"] != FORM:
         raise ValueError(f"expected the form {FORM}, got {document['form']!r}")
-    presence, promise, verdict = (
+    traces, presence, promise, verdict = (
         {cast(Treatment, name): _regression(rows) for name, rows in document[part].items()} for part in PARTS
     )
-    return Evidence(document["critic"], document["version"], presence, promise, verdict, document["origin"])
+    return Evidence(document["critic"], document["version"], traces, presence, promise, verdict, document["origin"])
 
 
 def as_document(evidence: Evidence) -> dict[str, Any]:
@@ -279,6 +291,11 @@ def _regression(rows: Any) -> Regression:
     if any(not deviation > 0 for deviation in deviations):
         raise ValueError("expected deviations above 0")
     return Regression(tuple(listed), means, deviations, weights, float(rows["bias"]))
+
+
+def _sure(regressions: Mapping[Treatment, Regression], features: Features) -> dict[str, float]:
+    """Logarithms of the odds, at most `SURE` either way."""
+    return {name: max(-SURE, min(SURE, one.logit(features))) for name, one in regressions.items()}
 
 
 def _log(value: float) -> float:

@@ -1,15 +1,17 @@
 """Measures what a critic's answers are worth: weights for `iqloop.agents.evidence`, fitted on what is known.
 
-First what is present: clean photographs are damaged by nothing, one, two or three degradations and looked at. Then what
-helps: the first tool for each treatment is tried on damaged photographs, and the others on one of the outputs, as the
-loop does. Of each pair it is known by how many dB of PSNR the output is nearer to the clean original. The regressions
-are fitted by weighted maximum likelihood: a pair counts the more the more there was to win or to lose.
+First what is present: clean photographs are damaged by nothing, one, two or three degradations; very many are measured,
+which takes milliseconds, and some are looked at by the critic. Then what helps: the first tool for each treatment is
+tried on damaged photographs, and the others on one of the outputs, as the loop does. Of each pair it is known by how
+many dB of PSNR the output is nearer to the clean original. The regressions are fitted by weighted maximum likelihood: a
+pair counts the more the more there was to win or to lose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,11 +21,11 @@ from torch.nn import functional
 
 from iqloop import distort
 from iqloop.agents.diagnosis import PERCEIVED, total_severity, with_certainty
-from iqloop.agents.evidence import CLIP, Evidence, Features, Look, Regression, before, from_afar, measure
+from iqloop.agents.evidence import AS_PRESENT, CLIP, LIGHT, Evidence, Features, Look, Regression, from_afar, measure
 from iqloop.agents.fidelity import measure_fidelity
 from iqloop.agents.judge import JudgeSettings
 from iqloop.critic.protocol import Critic
-from iqloop.critic.verdicts import Degradation, Preference, Rating
+from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
 from iqloop.restorers.full_reference import tensor_psnr as psnr
 from iqloop.restorers.tool import Tool, Treatment
 
@@ -41,7 +43,7 @@ LIGHTEST = 0.1
 RIDGE = 0.02
 """Weight of the squared weights in the likelihood of pairs."""
 LIGHT_RIDGE = 0.003
-"""The same of presence, of which there are many examples."""
+"""The same of what is present, of which there are many examples."""
 
 GATE = JudgeSettings()
 """The loop's own low-pass, by default, for the fidelity among the features."""
@@ -51,11 +53,11 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Seen:
-    """A damaged photograph as it was looked at."""
+    """A damaged photograph as it was measured, or looked at."""
 
     present: tuple[Treatment, ...]
     features: Features
-    """`iqloop.agents.evidence.before`."""
+    """`iqloop.agents.evidence.measure`, or `iqloop.agents.evidence.Evidence.looking`."""
 
 
 @dataclass(frozen=True)
@@ -73,29 +75,56 @@ class Known:
     """`iqloop.agents.evidence.Evidence.deciding`."""
 
 
+def glance(photographs: Iterable[Bytes], seed: int = 0) -> list[Seen]:
+    """Each photograph ``(H, W, 3)`` uint8 RGB damaged and measured; no critic is asked."""
+    found = []
+    for place, clean in enumerate(photographs):
+        present, damaged, _ = _damage(clean, seed, place)
+        found.append(Seen(present, measure(_tensor(damaged))))
+    return found
+
+
 def observe(
-    photographs: Iterable[Bytes], critic: Critic, seed: int = 0, on_photograph: Callable[[], object] = lambda: None
+    photographs: Iterable[Bytes],
+    critic: Critic,
+    evidence: Evidence,
+    seed: int = 0,
+    on_photograph: Callable[[], object] = lambda: None,
 ) -> list[Seen]:
-    """One look at each photograph ``(H, W, 3)`` uint8 RGB, damaged; answers that cannot be read are left out."""
+    """One look at each photograph ``(H, W, 3)`` uint8 RGB, damaged; answers that cannot be read are left out.
+
+    ``evidence`` holds what the pixels alone say (`fit_traces`).
+    """
     found = []
     for place, clean in enumerate(photographs):
         present, damaged, _ = _damage(clean, seed, place)
         look = look_at(_tensor(damaged), critic)
         if look is not None:
-            found.append(Seen(present, before(look)))
+            found.append(Seen(present, evidence.looking(look)))
         on_photograph()
     return found
 
 
-def fit_presence(seen: Sequence[Seen], critic: Critic, origin: Mapping[str, object]) -> Evidence:
-    """Evidence of what is present, and of nothing else yet; a degradation that never or always is, is left out."""
-    presence: dict[Treatment, Regression] = {}
+def fit_traces(measured: Sequence[Seen], critic: Critic, origin: Mapping[str, object]) -> Evidence:
+    """Evidence of what the pixels alone say, and of nothing else yet."""
+    return Evidence(critic.name, critic.version, _fit_presence(measured), {}, {}, {}, origin)
+
+
+def fit_presence(seen: Sequence[Seen], evidence: Evidence) -> Evidence:
+    """The evidence with what is present; ``seen`` on other photographs than its traces were learned on, or they are
+    trusted too much."""
+    return replace(evidence, presence=_fit_presence(seen))
+
+
+def _fit_presence(seen: Sequence[Seen]) -> dict[Treatment, Regression]:
+    """A degradation that never or always is present, is left out."""
+    found: dict[Treatment, Regression] = {}
     for treatment in PERCEIVED:
         truth = torch.tensor([treatment in one.present for one in seen])
         if bool(truth.any()) and not bool(truth.all()):
             rows = [one.features for one in seen]
-            presence[treatment] = fit_regression(rows, truth, torch.ones(len(rows)), LIGHT_RIDGE)
-    return Evidence(critic.name, critic.version, presence, {}, {}, origin)
+            found[treatment] = fit_regression(rows, truth, torch.ones(len(rows)), LIGHT_RIDGE)
+    return found
 
 
 def gather(
@@ -131,13 +160,19 @@ def gather(
 
 
 def fit(known: Sequence[Known], evidence: Evidence) -> Evidence:
-    """The evidence with promise and verdict; a treatment of which no pair is better, or none is not, is left out."""
+    """The evidence with promise and verdict; a treatment of which no pair is better, or none is not, is left out.
+
+    Those of `LIGHT` are what is present: learned from 400 pairs they were half as good as that (docs/log.md).
+    """
     promise: dict[Treatment, Regression] = {}
     verdict: dict[Treatment, Regression] = {}
     for treatment in PERCEIVED:
         own = [one for one in known if one.treatment == treatment]
         gains = torch.tensor([one.gain for one in own], dtype=torch.float64)
         if not bool((gains > GAIN).any() and (gains <= 0).any()):
+            continue
+        if treatment == LIGHT and LIGHT in evidence.presence:
+            promise[LIGHT] = verdict[LIGHT] = AS_PRESENT
             continue
         promise[treatment] = fit_regression([one.first for one in own], gains > GAIN, _weights(gains))
         verdict[treatment] = fit_regression([one.both for one in own], gains > 0, _weights(gains))
@@ -187,7 +222,15 @@ def fit_regression(rows: Sequence[Features], truth: Tensor, weights: Tensor, rid
 
 def look_at(image: Tensor, critic: Critic) -> Look | None:
     """What is known of ``(3, H, W)``; None when an answer cannot be read."""
-    rating, perceived = critic.score([image])[0], critic.perceive([image])[0]
+    from iqloop.critic.engine import QwenCritic
+
+    rating: Rating | Unparsed
+    perceived: Degradation | Unparsed
+    if isinstance(critic, QwenCritic):  # reads the image once for both
+        said = critic.ask([image], ("score", "perceive"))[0]
+        rating, perceived = cast(Rating, said.score), cast(Degradation, said.degradation)
+    else:
+        rating, perceived = critic.score([image])[0], critic.perceive([image])[0]
     afar = critic.perceive([from_afar(image)])[0]
     if not isinstance(rating, Rating) or not isinstance(perceived, Degradation) or not isinstance(afar, Degradation):
         return None

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iqloop.agents.budget import OverBudget, Spending
 from iqloop.agents.candidate import Candidate
 from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, Suspect, describe, diagnose, looks_clean, suspect
 from iqloop.agents.events import Listener
-from iqloop.agents.evidence import Evidence
+from iqloop.agents.evidence import LIGHT, Evidence
 from iqloop.agents.journal import Journal
-from iqloop.agents.judge import Baseline, Judgement, judge
+from iqloop.agents.judge import Baseline, Judgement, judge, needed_evidence
 from iqloop.agents.plan import make_plan, ordered_plan
 from iqloop.agents.questions import Questions
 from iqloop.agents.records import Decision, StepKind, StepRecord, TryRecord
@@ -51,6 +51,8 @@ FINAL: frozenset[StopReason] = frozenset(
     {"max-steps", "max-tool-calls", "max-critic-calls", "time-limit", "total-time-limit", "unparsed"}
 )
 """Reasons after which no upscaler is tried: there is nothing left to pay it or to judge it with."""
+EVEN = 0.5
+"""Chance from which something is likely."""
 UPSCALED: dict[StopReason, StopReason] = {
     "clean": "done",
     "no-tools": "no-further-improvement",
@@ -74,8 +76,10 @@ def plan_for(
     if settings.plan is not None:
         return ordered_plan(perceived, settings.plan, toolbox, only=settings.only, exclude=settings.exclude)
     if perceived is not None and promises is not None and settings.judge.use_evidence:
-        least = settings.judge.min_promise
-        suspects = tuple(suspect(perceived, one, promise=chance) for one, chance in promises.items() if chance > least)
+        # An output for light is judged by what is known before it is made.
+        least = {LIGHT: needed_evidence(LIGHT, settings.judge)}
+        promising = ((one, p) for one, p in promises.items() if p > least.get(one, settings.judge.min_promise))
+        suspects = tuple(suspect(perceived, one, promise=p) for one, p in promising)
     elif perceived is not None and _is_clean(perceived, settings, untouched):
         suspects = ()
     else:
@@ -203,11 +207,25 @@ class Search:
 
     def conclude(self, suspected: bool, treatable: bool) -> StopReason:
         """Why a search ends that tried all it wanted: what is still suspected, and could any tool be tried?"""
+        doubtful = not suspected and self._may_be_dark()
         if self.best is not self.original:
-            return "no-further-improvement" if suspected else "done"
+            return "no-further-improvement" if suspected or doubtful else "done"
         if not suspected:
-            return "clean"
+            return "no-improvement" if doubtful else "clean"
         return "no-improvement" if treatable else "no-tools"
+
+    def _may_be_dark(self) -> bool:
+        """Whether light is likely to be missing in the current best, though not surely enough to bring it."""
+        perceived = self.diagnosis if self.best is self.original else self.final_diagnosis
+        promises = self.witness.promises(self.best)
+        if promises is None or self.settings.plan is not None or not isinstance(perceived, Degradation):
+            return False
+        rules = self.settings.judge
+        lenient = replace(
+            self.settings, judge=replace(rules, min_relight_evidence=min(EVEN, rules.min_relight_evidence))
+        )
+        plan = plan_for(perceived, lenient, self.toolbox, self.best is self.original, promises)
+        return any(one.treatment == LIGHT and not self._spent(one, self.best) for one in plan)
 
     # -- one step
 

@@ -23,7 +23,7 @@ StopReason = Literal[
 STOP_REASONS: dict[StopReason, str] = {
     "clean": "nothing suspected was left to treat in the input: it was left alone",
     "done": "the image was improved and nothing more is suspected",
-    "no-improvement": "something is suspected, but no tool's output beat the input",
+    "no-improvement": "something is suspected, but no tool's output beat the input, or none was sure enough",
     "no-further-improvement": "the image was improved; something is still suspected, but no tool improved it further",
     "bicubic": "no upscaler beat bicubic interpolation, so the size asked for was reached by bicubic interpolation",
     "no-tools": "something is suspected, but no registered tool treats it",

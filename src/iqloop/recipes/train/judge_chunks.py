@@ -41,10 +41,11 @@ class Chunk:
     """Folder of clean photographs; None for scikit-image's."""
     count: int
     seed: int
-    presence: dict[str, Any] | None = None
-    """Evidence of what is present, as a document, for a chunk on which tools are tried."""
-    half: int | None = None
-    """Of the photographs: every second one from the first (0) or the second (1) on; None for all."""
+    evidence: dict[str, Any] | None = None
+    """What is known already, as a document: what the pixels say for a chunk that is looked at, what is present for one
+    on which tools are tried."""
+    share: tuple[int, int] = (0, 1)
+    """Of the photographs: from this one on every so manieth."""
 
 
 class Site:
@@ -65,29 +66,37 @@ class Site:
             raise UsageError(f"expected a tool for one of {', '.join(PERCEIVED)}, found none")
         self.critic: Critic = load_critic(setup.choice, ("score", "perceive"))
 
+    def glance(self, chunk: Chunk) -> list[Seen]:
+        """Measure damaged crops."""
+        from iqloop.agents.evidence_measure import glance
+
+        return glance(self._crops(chunk), chunk.seed)
+
     def look(self, chunk: Chunk) -> list[Seen]:
         """Look at damaged crops."""
+        from iqloop.agents.evidence import from_document
         from iqloop.agents.evidence_measure import observe
 
-        return observe(self._crops(chunk), self.critic, chunk.seed)
+        assert chunk.evidence is not None, "critic and pixels are weighed together"
+        return observe(self._crops(chunk), self.critic, from_document(chunk.evidence), chunk.seed)
 
     def attempt(self, chunk: Chunk) -> list[Known]:
         """Try tools on damaged crops."""
         from iqloop.agents.evidence import from_document
         from iqloop.agents.evidence_measure import gather
 
-        assert chunk.presence is not None, "tools are tried when it is known what is present"
-        return gather(self._crops(chunk), self.tools, self.critic, from_document(chunk.presence), chunk.seed)
+        assert chunk.evidence is not None, "tools are tried when it is known what is present"
+        return gather(self._crops(chunk), self.tools, self.critic, from_document(chunk.evidence), chunk.seed)
 
     def _crops(self, chunk: Chunk) -> Iterator[Bytes]:
         from iqloop.recipes.bench.tools import photographs
 
-        return crops(share_of(photographs(chunk.photos), chunk.half), chunk.count, self.side, chunk.seed)
+        return crops(share_of(photographs(chunk.photos), *chunk.share), chunk.count, self.side, chunk.seed)
 
 
-def share_of(readers: Sequence[Reader], half: int | None) -> Sequence[Reader]:
-    """The photographs of one half, or all; a single photograph is in both."""
-    return readers if half is None or len(readers) == 1 else readers[half::2]
+def share_of(readers: Sequence[Reader], first: int, step: int) -> Sequence[Reader]:
+    """Every ``step``-th photograph from the ``first`` on; of fewer photographs all are in every share."""
+    return readers[first::step] if len(readers) >= step else readers
 
 
 def crops(readers: Sequence[Reader], count: int, side: int, seed: int) -> Iterator[Bytes]:
@@ -107,8 +116,8 @@ def cut(
     count: int,
     chunks: int,
     seed: int,
-    presence: dict[str, Any] | None = None,
-    half: int | None = None,
+    evidence: dict[str, Any] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> list[Chunk]:
     """``count`` crops in at most ``chunks`` chunks of nearly equal size, none so small that it would not have crops
     with every number of degradations (`iqloop.agents.evidence_measure.FOLDS`)."""
@@ -116,7 +125,7 @@ def cut(
 
     chunks = max(1, min(chunks, count // len(FOLDS)))
     sizes = [count // chunks + (place < count % chunks) for place in range(chunks)]
-    return [Chunk(photos, size, seed + place, presence, half) for place, size in enumerate(sizes) if size]
+    return [Chunk(photos, size, seed + place, evidence, share) for place, size in enumerate(sizes) if size]
 
 
 Runner = Callable[[str, Sequence[Chunk]], Iterator[list[Any]]]
