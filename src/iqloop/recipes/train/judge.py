@@ -71,7 +71,7 @@ def command(
     Photographs are damaged, mended, and compared with the clean originals; four logistic regressions for each
     degradation are fitted: is it there, by the pixels alone and by all that is known, will its tool help, and is the
     output better? Each trusts the one before it as far as that is right about photographs that it was not learned on.
-    On one core a thirtieth of a second a glance, a third of a second a look and 6 s a crop with tools. --pairs
+    On one core a thirtieth of a second a glance, two thirds a look and 12 s a crop with tools. --pairs
     writes for each pair what was gained (dB), the chance given by pairs of the other half of the photographs, and
     whether it is a held-out one: what thresholds are chosen by.
     """
