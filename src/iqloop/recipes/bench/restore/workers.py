@@ -64,7 +64,9 @@ def open_site(setup: Setup) -> Site:
 
 def measured(setup: Setup, keys: Sequence[str], workers: int) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """As `Site.each`, by so many processes; in the order in which they are done."""
-    with get_context("spawn").Pool(min(workers, len(keys)) or 1, _open, (setup,)) as pool:
+    if not keys:  # a run that is resumed when all is done: no process need load anything
+        return
+    with get_context("spawn").Pool(min(workers, len(keys)), _open, (setup,)) as pool:
         yield from pool.imap_unordered(_measure, keys)
 
 
