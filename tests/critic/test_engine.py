@@ -27,9 +27,16 @@ from iqloop.critic.views import ViewPolicy
 from iqloop.errors import CriticError, PrerequisiteError, UsageError
 
 
+@pytest.fixture(scope="module", params=["own", "transformers"])
+def checkpoint(request: pytest.FixtureRequest, tiny_folder: Path) -> Checkpoint:
+    """By our own forward, and by transformers' with the parts that are swapped."""
+    source = CheckpointSource("tiny", str(tiny_folder), max_new_tokens=12)
+    return load(source, device="cpu", stock=request.param == "transformers")
+
+
 @pytest.fixture(scope="module")
-def checkpoint(tiny_folder: Path) -> Checkpoint:
-    return load(CheckpointSource("tiny", str(tiny_folder), max_new_tokens=12), device="cpu")
+def processor(tiny_folder: Path) -> Any:
+    return load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True).processor
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +78,11 @@ def test_one_frame_of_a_still_image_is_as_good_as_two(checkpoint: Checkpoint, im
     torch.testing.assert_close(visual(one, grid).pooler_output, visual(two, grid).pooler_output, rtol=1e-4, atol=1e-4)
 
 
-def test_inputs_equal_the_processor(checkpoint: Checkpoint) -> None:
+def test_inputs_equal_the_processor(checkpoint: Checkpoint, processor: Any) -> None:
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (84, 112, 3), dtype=np.uint8))
     text = question(checkpoint, Q_INSIGHT["score"])
-    expected = checkpoint.processor(text=[text], images=[picture], return_tensors="pt")
+    expected = processor(text=[text], images=[picture], return_tensors="pt")
     view = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     ours = collate(checkpoint, [encode(checkpoint, text, [view])], [[view]])
     assert torch.equal(ours.input_ids, expected["input_ids"])
@@ -85,19 +92,21 @@ def test_inputs_equal_the_processor(checkpoint: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 500), (768, 1024), (20, 30), (90, 91)])
-def test_processor_policy_equals_the_processor_resize(checkpoint: Checkpoint, size: tuple[int, int]) -> None:
+def test_processor_policy_equals_the_processor_resize(
+    checkpoint: Checkpoint, processor: Any, size: tuple[int, int]
+) -> None:
     from skimage import data
 
     from iqloop.critic.pixels import pack
     from iqloop.critic.views import views_of
 
     photo = Image.fromarray(data.astronaut()).resize(size[::-1], Image.Resampling.BICUBIC)
-    limits = checkpoint.processor.image_processor.size
+    limits = processor.image_processor.size
     policy = ViewPolicy("processor", pixels=limits["longest_edge"], min_pixels=limits["shortest_edge"])
     view = views_of(torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255, policy)[0].pixels
     patches, grid = pack([view])
     text = question(checkpoint, Q_INSIGHT["score"])
-    expected = checkpoint.processor(text=[text], images=[photo], return_tensors="pt")
+    expected = processor(text=[text], images=[photo], return_tensors="pt")
     assert torch.equal(grid, expected["image_grid_thw"])
     difference = (patches - expected["pixel_values"]).abs()
     # One grey level is 0.0150; the fixed-point weights of the byte resize may round the other way.
@@ -159,7 +168,7 @@ def test_prompts_of_several_images_and_text_first_equal_separate_forwards(
 def test_the_text_before_the_image_is_read_anew_when_the_weights_change(
     tiny_folder: Path, images: list[Tensor]
 ) -> None:
-    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
     before = QwenCritic(checkpoint).score(images[:1])[0]
     again = QwenCritic(checkpoint).score(images[:1])[0]
     with torch.no_grad():
@@ -246,7 +255,8 @@ def test_greedy_answers_equal_stock_generate(
     plain = stock(checkpoint)
     for model in (plain, checkpoint.model):
         model.generation_config = copy.deepcopy(model.generation_config)
-        model.generation_config.update(**{"repetition_penalty": 1.0, "begin_suppress_tokens": None} | settings)
+        for name, value in ({"repetition_penalty": 1.0, "begin_suppress_tokens": None} | settings).items():
+            setattr(model.generation_config, name, value)
     context, stem = sit(checkpoint, images).stem(prompt, "")
     ours = write(checkpoint, context, [stem] * 3, [Draw()] * 3, max_new_tokens=8)
     for answer, image in zip(ours, images, strict=True):

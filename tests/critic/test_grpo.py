@@ -165,7 +165,7 @@ def test_equal_images_are_found(tiny_folder: Path) -> None:
 
 
 def test_sharing_keeps_the_gradient(tiny_folder: Path) -> None:
-    model = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu").model.requires_grad_(True)
+    model = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True).model.requires_grad_(True)
     a, b = torch.rand(16, 1176), torch.rand(16, 1176)
     pixels, grid = torch.cat([a, b, a]), torch.tensor([[1, 4, 4]] * 3)
 
@@ -187,7 +187,7 @@ def test_a_tree_predicts_what_single_rows_do(
     tiny_folder: Path, photograph: Photograph, pixels: tuple[int, int]
 ) -> None:
     """Two questions of different length, one with three images, and answers of different length, in any order."""
-    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
     images = [torch.from_numpy(photograph("astronaut", side)).permute(2, 0, 1) / 255 for side in (*pixels, 56)]
     asked = [("score", images[:1]), ("compare-reference", images), ("score", images[1:2])]
     openings = [encode(checkpoint, question(checkpoint, Q_INSIGHT[task]), views) for task, views in asked]  # type: ignore[index]

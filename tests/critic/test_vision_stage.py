@@ -26,7 +26,9 @@ class Killed(Exception):
 
 
 def train(tiny_folder: Path, folder: Path, images: list[Any], stop: bool = False) -> dict[str, torch.Tensor]:
-    visual = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu").model.model.visual.requires_grad_(True)
+    visual = load(
+        CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True
+    ).model.model.visual.requires_grad_(True)
 
     def log(row: dict[str, float]) -> None:
         # The checkpoint of step 2 is written after its figures are told: stop at the next ones, before step 4 is saved.

@@ -38,7 +38,7 @@ def crops(photograph: Photograph, side: int = 56, count: int = 4) -> Crops:
 
 
 def test_packed_loss_equals_separate_sequences(tiny_folder: Path, photograph: Photograph) -> None:
-    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
     batch = crops(photograph, count=6).batch(0)
     packed = pack_questions(checkpoint, batch, np.random.default_rng(0))
     together = answer_loss(checkpoint, packed).item()
@@ -106,7 +106,7 @@ def test_candidates_are_the_last_two_images() -> None:
 
 def test_worth_is_read_from_each_image_alone(tiny_folder: Path, photograph: Photograph) -> None:
     """The token that closes A cannot know B: its worth does not change with it."""
-    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
     rng = np.random.default_rng(1)
     pair = severity_pair(photograph("astronaut", 200), 56, rng)
     other = dataclasses.replace(pair, b=255 - pair.b)
@@ -129,7 +129,7 @@ def test_worth_is_read_from_each_image_alone(tiny_folder: Path, photograph: Phot
 
 
 def test_both_orders_are_shown(tiny_folder: Path, photograph: Photograph) -> None:
-    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
     pair = severity_pair(photograph("astronaut", 200), 56, np.random.default_rng(1))
     packed = pack_pairs(checkpoint, [pair], np.random.default_rng(0))
     first, second = packed.pairs
@@ -152,7 +152,7 @@ def test_resume_is_exact(tiny_folder: Path, photograph: Photograph, tmp_path: Pa
 
     def train(folder: Path, stop: bool = False) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
-        checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+        checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
 
         def log(row: dict[str, float]) -> None:
             assert row["step"] % 2 or row["held_out_pairs_loss"] > 0
@@ -171,7 +171,7 @@ def test_resume_is_exact(tiny_folder: Path, photograph: Photograph, tmp_path: Pa
 
 
 def test_a_frozen_tower_stays_as_it_is(tiny_folder: Path, photograph: Photograph, tmp_path: Path) -> None:
-    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu")
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
     before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
     image = photograph("astronaut", 200)
     plans = (Plan(56, 2), PairPlan(56, 2))

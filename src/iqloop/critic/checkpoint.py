@@ -114,8 +114,12 @@ def load(
     attention: Attention = "sdpa",
     device_map: str | None = None,
     quantization: Quantization | None = None,
+    stock: bool = False,
 ) -> Checkpoint:
     """Load a checkpoint for inference.
+
+    By ``from_pretrained`` of transformers; on a CPU, where nothing else is asked for, the same weights go into
+    `iqloop.critic.qwen`, whose answers are the same and which is there in a fraction of a second.
 
     An adapter is merged into weights that are not quantised, so that everything else sees plain layers; over quantised
     weights it stays a layer of its own.
@@ -133,6 +137,7 @@ def load(
             of the language model's matrices; vision tower, embeddings and ``lm_head`` stay as they are. Needs the
             extra ``quantize``. Tried with one forward, since not every machine has the kernels. On a CPU, 4bit has no
             gradient where bitsandbytes has a fast kernel (AVX-512), and takes widths that are multiples of 64 there.
+        stock: transformers' own model and processor whatever the device: to train, to save, or to generate with.
 
     Raises:
         UsageError: an argument is not one of those above, or excludes another.
@@ -147,6 +152,9 @@ def load(
         if quantization is not None:
             raise UsageError(f"{source.location}: the checkpoint is quantised already; leave quantization out")
         options.setdefault("device_map", {"": str(place)})  # such layers cannot be moved afterwards
+    plain = not stock and place.type == "cpu" and options == _options(place, kind, "sdpa", None, None)
+    if plain and adapter is None and _reads_itself(folder):
+        return _own(source, folder, kind)
     with as_critic_error(source.location, "not a usable checkpoint"):
         processor, model = _read(folder, options)
     quantised = "quantization_config" in config or quantization is not None
@@ -163,11 +171,35 @@ def load(
 
         speed_up(model.model.visual)
         widen(model)
+    return _checkpoint(source, model, processor, _digest(source, folder, adapter, quantization))
+
+
+def _checkpoint(source: CheckpointSource, model: Any, processor: Any, version: str) -> Checkpoint:
+    """What the configuration says beside the weights, or what is the custom where it is silent."""
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
-    version = _digest(source, folder, adapter, quantization)
     return Checkpoint(source, model, processor, views, tasks, version, str(own.get("answer_begin", "")))
+
+
+def _reads_itself(folder: Path) -> bool:
+    """Whether all that the folder says is known here."""
+    from iqloop.critic.qwen import read, text
+
+    has_views = "views" in (read_json(folder / "config.json").get("iqloop") or {})
+    return has_views and read.understands(folder) and text.understands(folder)
+
+
+def _own(source: CheckpointSource, folder: Path, kind: torch.dtype) -> Checkpoint:
+    """The checkpoint without transformers, on the CPU."""
+    from iqloop.critic.qwen.read import read
+    from iqloop.critic.qwen.text import TextSide
+
+    with as_critic_error(source.location, "not a usable checkpoint"):
+        model, words = read(folder, kind), TextSide(folder)
+    model.requires_grad_(False)
+    _check_tokenizer(folder, words.tokenizer, model.config.image_token_id)
+    return _checkpoint(source, model, words, _digest(source, folder, None, None))
 
 
 def skeleton(folder: Path) -> Any:
@@ -285,14 +317,18 @@ def _read(folder: Path, options: Mapping[str, Any]) -> tuple[Any, Any]:
         name, *shapes = sorted(told["mismatched_keys"])[0]
         found = " and ".join(str(tuple(shape)) for shape in shapes)
         raise CriticError(f"{folder}: weights and configuration disagree on the shape of {name}: {found}")
+    _check_tokenizer(folder, processor.tokenizer, model.config.image_token_id)
+    return processor, model
+
+
+def _check_tokenizer(folder: Path, tokenizer: Any, wanted: int) -> None:
     # A tokenizer without its files is made silently, of special tokens alone.
-    image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    if image != model.config.image_token_id:
+    image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    if image != wanted:
         raise CriticError(
             f"{folder}: the tokenizer is not the model's (its image token is {image}, the model's "
-            f"{model.config.image_token_id}): fetch or copy the checkpoint again"
+            f"{wanted}): fetch or copy the checkpoint again"
         )
-    return processor, model
 
 
 def _lay(model: Any, folder: Path, *, merge: bool) -> Any:

@@ -47,7 +47,7 @@ class Context:
     """B beginnings of L tokens that the language model has read."""
 
     cache: Any
-    """Keys and values of every layer: a transformers ``DynamicCache``."""
+    """Keys and values of every layer: an `iqloop.critic.qwen.language.Cache`, or a transformers ``DynamicCache``."""
     ids: Tensor
     """``(B, L)`` token ids; meaningless where ``mask`` is False."""
     mask: Tensor
@@ -201,12 +201,10 @@ def _begin(checkpoint: Checkpoint, text: str) -> Context:
     key = (text, sum(parameter._version for parameter in parameters), str(checkpoint.device), checkpoint.model.dtype)
     if not trained and key in known:
         return known[key]
-    from transformers import DynamicCache
-
     device = checkpoint.device
     ids = torch.tensor([tokens_of(checkpoint, text)], device=device)
     positions = torch.arange(ids.shape[1], device=device).expand(3, 1, -1)
-    cache = DynamicCache(config=checkpoint.model.config.get_text_config())
+    cache = _empty(checkpoint.model)
     with torch.set_grad_enabled(trained):
         cache, _ = forward(checkpoint, cache, embed(checkpoint, ids), positions, None)
     mask = torch.ones_like(ids, dtype=torch.bool)
@@ -216,6 +214,14 @@ def _begin(checkpoint: Checkpoint, text: str) -> Context:
             known.clear()
         known[key] = context
     return context
+
+
+def _empty(model: Any) -> Any:
+    if hasattr(model, "empty_cache"):
+        return model.empty_cache()
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config.get_text_config())
 
 
 def _fork(cache: Any) -> Any:

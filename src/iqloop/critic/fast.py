@@ -10,6 +10,7 @@ global is patched. Vision on other devices is left alone: there, flash or varlen
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,6 +63,47 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
+def attend(qkv: Tensor, heads: int, runs: Sequence[int], turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Attention inside runs of tokens, equal runs next to each other at once.
+
+    Args:
+        qkv: queries, keys and values of each token ``(L, 3 D)``.
+        heads: how many.
+        runs: lengths of the runs in order; they add up to ``L``.
+        turn: cosines and sines of the rotary positions ``(L, D / heads)``.
+
+    Returns:
+        ``(L, D)``.
+    """
+    length = len(qkv)
+    # Heads first: each step below then runs over memory that lies side by side.
+    q, k, v = qkv.reshape(length, 3, heads, -1).permute(1, 2, 0, 3).contiguous().unbind(0)
+    q, k = (rotate(t, *turn) for t in (q, k))
+    scale = q.shape[-1] ** -0.5
+    start = 0
+    pieces: list[Tensor] = []
+    while runs:
+        # Equal runs lie side by side: fold them into the batch dimension.
+        size = runs[0]
+        equal = next((i for i, other in enumerate(runs) if other != size), len(runs))
+        stop = start + equal * size
+        if size:
+            shape = (heads, equal, size, -1)
+            a, b, c = (t[:, start:stop].reshape(shape) for t in (q, k, v))
+            pieces.append(_attend(a, b, c, scale).flatten(1, 2))
+        start, runs = stop, runs[equal:]
+    out = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+    return out.transpose(0, 1).reshape(length, -1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions ``(..., L, D)`` on heads ``(..., L, D)``, in float32, as the stock code has them."""
+    half = x.shape[-1] // 2
+    turned = torch.cat([x[..., half:], x[..., :half]], dim=-1).float()
+    signed = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+    return torch.addcmul(x.float() * cos.float(), turned, signed.float()).to(x.dtype)
+
+
 def _window_attention(
     self: Any,
     hidden_states: Tensor,
@@ -70,30 +112,5 @@ def _window_attention(
     **_: Any,
 ) -> Tensor:
     assert position_embeddings is not None
-    length = hidden_states.shape[0]
-    # Heads first: each step below then runs over memory that lies side by side.
-    q, k, v = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).permute(1, 2, 0, 3).contiguous().unbind(0)
-    q, k = (_rotate(t, *position_embeddings) for t in (q, k))
-    lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).tolist()
-    start = 0
-    pieces: list[Tensor] = []
-    while lengths:
-        # A run of equal windows is contiguous: fold it into the batch dimension.
-        size = lengths[0]
-        run = next((i for i, other in enumerate(lengths) if other != size), len(lengths))
-        stop = start + run * size
-        if size:
-            shape = (self.num_heads, run, size, -1)
-            a, b, c = (t[:, start:stop].reshape(shape) for t in (q, k, v))
-            pieces.append(_attend(a, b, c, self.scaling).flatten(1, 2))
-        start, lengths = stop, lengths[run:]
-    out = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
-    return torch.as_tensor(self.proj(out.transpose(0, 1).reshape(length, -1)))
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions ``(L, D)`` on heads ``(H, L, D)``, in float32, as the stock code has them."""
-    half = x.shape[-1] // 2
-    turned = torch.cat([x[..., half:], x[..., :half]], dim=-1).float()
-    signed = torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
-    return torch.addcmul(x.float() * cos.float(), turned, signed.float()).to(x.dtype)
+    runs = (cu_seqlens[1:] - cu_seqlens[:-1]).tolist()
+    return torch.as_tensor(self.proj(attend(self.qkv(hidden_states), self.num_heads, runs, position_embeddings)))

@@ -183,7 +183,7 @@ def _supervised(variant: Variant, scale: Scale, data: Data, output: Path, say: C
     from iqloop.recipes.evaluate import query_per_class
     from iqloop.recipes.train.mini import CONTINUED
 
-    checkpoint = load(CheckpointSource("start", str(scale.begin)), device="cpu", dtype="float32")
+    checkpoint = load(CheckpointSource("start", str(scale.begin)), device="cpu", dtype="float32", stock=True)
     usual = WarmstartSettings()
     asked = {
         "supervised": QUESTIONS,

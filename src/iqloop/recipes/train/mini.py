@@ -154,7 +154,7 @@ def _model(run: MiniRun) -> tuple[Any, Any]:
         folder = MINI_FOLDER if run.begin == DEFAULT else Path(run.begin)
         if not folder.is_dir():
             raise UsageError(f"{run.begin}: expected a checkpoint folder to go on from, or {DEFAULT}")
-        checkpoint = load(CheckpointSource(run.begin, str(folder)), device="cpu", dtype="float32")
+        checkpoint = load(CheckpointSource(run.begin, str(folder)), device="cpu", dtype="float32", stock=True)
         return checkpoint.model.requires_grad_(True), checkpoint.processor
     return _new_model(run.seed)
 
