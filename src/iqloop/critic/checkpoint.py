@@ -69,6 +69,9 @@ class CheckpointSource:
     """A LoRA adapter laid over the checkpoint: a folder with ``adapter_config.json``, or a hub id."""
     revision: str | None = None
     """Commit, branch or tag of a hub id; None is its main branch. Not for folders, and not the adapter's."""
+    tie_band: float | None = None
+    """In comparisons the choice is the likelier image, "similar" where its probability is this near to one half; None
+    reads ``config.iqloop["tie_band"]``, and without that the choice is what was written."""
     model_type: str = VISION_LANGUAGE
     """What its ``config.json`` says it is; only `VISION_LANGUAGE` can be loaded by `load`."""
 
@@ -89,6 +92,8 @@ class Checkpoint:
     tasks: tuple[TaskName, ...]
     version: str
     """Digest of the weights, the adapter, the hub's commit and the quantisation."""
+    tie_band: float | None = None
+    """See `CheckpointSource.tie_band`."""
     answer_begin: str = ""
     """What a reasoned answer is made to begin with (``config.iqloop["answer_begin"]``); published ones need nothing."""
 
@@ -179,7 +184,8 @@ def _checkpoint(source: CheckpointSource, model: Any, processor: Any, version: s
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
-    return Checkpoint(source, model, processor, views, tasks, version, str(own.get("answer_begin", "")))
+    band = source.tie_band if source.tie_band is not None else own.get("tie_band")
+    return Checkpoint(source, model, processor, views, tasks, version, band, str(own.get("answer_begin", "")))
 
 
 def _reads_itself(folder: Path) -> bool:

@@ -379,7 +379,8 @@ class QwenCritic:
         return by_ratings([ratings[id(image)] for image in a], [ratings[id(image)] for image in b])
 
     def _compare(self, rows: Sequence[tuple[Tensor, ...]], prompt: Prompt) -> list[Preference | Unparsed]:
-        made = Provenance(self.name, prompt.version, "reason")
+        band = None if self.decoding == "reason" else self.checkpoint.tie_band
+        made = Provenance(self.name, prompt.version, "reason" if band is None else self.decoding)
         cores = cores_for(self.checkpoint.model)
         left = {id(image): sum(image is other for row in rows for other in row) for row in rows for image in row}
         seen: dict[tuple[int, int], list[Seen]] = {}
@@ -402,8 +403,8 @@ class QwenCritic:
             ]
             orders = [shown, [[*views[:-2], views[-1], views[-2]] for views in shown]]
             there, back = side_by_side(lambda order: self._choose(prompt, order), orders, cores)
-            said = iter(combine_choices(*both, made) for both in zip(there, back, strict=True))
-            verdicts.extend(pool_choices([next(said) for _ in look]) for look in looks)
+            said = iter(combine_choices(*both, made, band) for both in zip(there, back, strict=True))
+            verdicts.extend(pool_choices([next(said) for _ in look], band) for look in looks)
             for row in piece:  # an image that no later pair needs is forgotten
                 for image in row:
                     left[id(image)] -= 1

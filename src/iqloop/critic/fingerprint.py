@@ -51,7 +51,7 @@ def fingerprint(critic: Critic, question: str) -> str | None:
         checkpoint.version,
         critic.name,
         [(task, prompt, templated(checkpoint, prompt, critic.text_first)) for task, prompt in source.prompts.items()],
-        (checkpoint.tasks, checkpoint.views, checkpoint.answer_begin, source.max_new_tokens),
+        (checkpoint.tasks, checkpoint.views, checkpoint.answer_begin, checkpoint.tie_band, source.max_new_tokens),
         sorted(model.generation_config.to_dict().items()),
         _vocabulary(checkpoint.tokenizer),
         (critic.decoding, critic.samples, critic.temperature, critic.seed, critic.text_first, critic.batch_size),

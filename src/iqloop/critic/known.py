@@ -34,6 +34,10 @@ NSS_FOLDER = MINI_FOLDER.with_name("nss-mini")
 
 DEFAULT = "qinsight-mini"
 
+MINI_TIE_BAND = 0.02
+"""Of the embedded critic's comparisons: it writes "similar" too readily, and its probabilities know better
+(docs/log.md)."""
+
 PYIQA = "pyiqa:"
 """What the names of pyiqa's metrics begin with here."""
 
@@ -53,7 +57,9 @@ class KnownCritic:
 
 KNOWN: dict[str, KnownCritic] = {
     "qinsight-mini": KnownCritic(
-        CheckpointSource("qinsight-mini", str(MINI_FOLDER), max_new_tokens=160, licence="Apache-2.0"),
+        CheckpointSource(
+            "qinsight-mini", str(MINI_FOLDER), max_new_tokens=160, licence="Apache-2.0", tie_band=MINI_TIE_BAND
+        ),
         "embedded; trained here on synthetic degradations, reads an image's own pixels",
     ),
     "nss-mini": KnownCritic(

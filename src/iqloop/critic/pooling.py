@@ -130,24 +130,45 @@ def combine_degradations(
     )
 
 
-def combine_choices(
-    there: tuple[Written[Choice], float], back: tuple[Written[Choice], float], made: Provenance
-) -> Preference | Unparsed:
-    """Both orders, the second turned round; disagreement is "similar".
+def likelier(probability: float, tie_band: float) -> Choice:
+    """The choice by the probability that A is better; within ``tie_band`` of one half, and at it, "similar"."""
+    away = abs(probability - 0.5)
+    return "similar" if away < tie_band or away == 0 else "A" if probability > 0.5 else "B"
 
-    Each order has what was written and the probability that the image shown first is better.
+
+def combine_choices(
+    there: tuple[Written[Choice], float],
+    back: tuple[Written[Choice], float],
+    made: Provenance,
+    tie_band: float | None = None,
+) -> Preference | Unparsed:
+    """Both orders, the second turned round.
+
+    Args:
+        there: what was written, and the probability that the image shown first is better.
+        back: the same of the other order.
+        made: how the verdict came about.
+        tie_band: the choice is the `likelier` by the mean probability, with the first order's words where they say so
+            too; None takes it from what was written, and disagreement is "similar".
     """
     (first, likely), (second, likely_back) = there, back
     unparsed = first.unparsed + second.unparsed
     for one in (first, second):
         if isinstance(one.value, Unparsed):
             return replace(one.value, unparsed=unparsed, provenance=made)
-    agreed = (first.value, second.value) in (("A", "B"), ("B", "A"))
-    choice: Choice = cast(Choice, first.value) if agreed else "similar"
-    parts = answers.split(first.raw)
+    probability = (likely + 1 - likely_back) / 2
+    if tie_band is None:
+        agreed = (first.value, second.value) in (("A", "B"), ("B", "A"))
+        choice: Choice = cast(Choice, first.value) if agreed else "similar"
+        explains = True
+    else:
+        choice = likelier(probability, tie_band)
+        # What is reasoned for another choice explains nothing, and the other order calls the images by other names.
+        explains = first.value == choice
+    parts = answers.split(first.raw) if explains else None
     return Preference(
         choice,
-        probability=(likely + 1 - likely_back) / 2,
+        probability=probability,
         reasoning=parts.reasoning if parts else "",
         raw=(first.raw, second.raw),
         position_bias=(likely + likely_back - 1) / 2,
@@ -156,10 +177,11 @@ def combine_choices(
     )
 
 
-def pool_choices(looks: Sequence[Preference | Unparsed]) -> Preference | Unparsed:
+def pool_choices(looks: Sequence[Preference | Unparsed], tie_band: float | None = None) -> Preference | Unparsed:
     """One verdict of several looks at a pair: what most of them say, in the words of one that does.
 
-    Looks that cannot be read are left out; none left is unparsed.
+    With ``tie_band`` what the mean of their probabilities says. Looks that cannot be read are left out; none left is
+    unparsed.
     """
     unparsed = sum(one.unparsed for one in looks)
     read = [one for one in looks if isinstance(one, Preference)]
@@ -167,12 +189,17 @@ def pool_choices(looks: Sequence[Preference | Unparsed]) -> Preference | Unparse
         return replace(cast(Unparsed, looks[0]), unparsed=unparsed)
     lead = sum({"A": 1, "B": -1, "similar": 0}[one.choice] for one in read)
     choice: Choice = "A" if lead > 0 else "B" if lead < 0 else "similar"
-    speaker = next((one for one in read if one.choice == choice), read[0])
+    probability = sum(one.probability for one in read) / len(read)
+    if tie_band is not None:
+        choice = likelier(probability, tie_band)
+    # One that says so; a look that says something else lends its answers, but no reasoning.
+    silent = replace(read[0], reasoning="") if tie_band is not None else read[0]
+    speaker = next((one for one in read if one.choice == choice), silent)
     biases = [one.position_bias for one in read if one.position_bias is not None]
     return replace(
         speaker,
         choice=choice,
-        probability=sum(one.probability for one in read) / len(read),
+        probability=probability,
         position_bias=sum(biases) / len(biases) if biases else None,
         unparsed=unparsed,
     )

@@ -92,9 +92,11 @@ class Degradation:
 
 @dataclass(frozen=True)
 class Preference:
-    """Which of two images is better, judged in both presentation orders; disagreement is ``"similar"``."""
+    """Which of two images is better, judged in both presentation orders."""
 
     choice: Choice
+    """What was written, ``"similar"`` where the orders disagree; or the likelier image, "similar" near one half, for
+    a checkpoint with a `iqloop.critic.checkpoint.Checkpoint.tie_band` that does not decode by ``reason``."""
     probability: float
     """Probability in [0, 1] that A is better; ties are split."""
     reasoning: str = ""

@@ -24,7 +24,10 @@ class Layer:
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append; the tensors that were there stay as they are."""
-        if self.keys is not None and self.values is not None:
+        if self.keys is None or self.values is None:
+            # Side by side from the first: whatever is appended later takes over how these lie.
+            keys, values = keys.contiguous(), values.contiguous()
+        else:
             keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
         self.keys, self.values = keys, values
         return keys, values
@@ -63,9 +66,13 @@ class Attention(nn.Module):
         q, k = rotate(q, *turn), rotate(k, *turn)
         k, v = layer.update(k, v)
         shared = self.heads // self.groups
-        if shared > 1:
+        if count == 1:
+            # A single token's queries of one group are as good as so many tokens': nothing that was read is copied.
+            q = q.view(batch, self.groups, shared, self.size)
+        elif shared > 1:
             k, v = (t.repeat_interleave(shared, dim=1) for t in (k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.size**-0.5)
+        out = out.view(batch, self.heads, count, self.size) if count == 1 else out
         return torch.as_tensor(self.o_proj(out.transpose(1, 2).flatten(2)))
 
 

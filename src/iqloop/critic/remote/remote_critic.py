@@ -191,14 +191,17 @@ class RemoteCritic:
         return _all(in_order(partial(self._compare, self._prompt(task)), rows, self.concurrency))
 
     def _compare(self, prompt: Prompt, row: tuple[Tensor, ...]) -> Preference | Unparsed:
-        made = Provenance(self.name, prompt.version, "reason")
+        # Without probabilities a choice is what was written.
+        read_out = self.decoding != "reason" and self.connection.server.continues
+        band = self.served.tie_band if read_out else None
+        made = Provenance(self.name, prompt.version, "reason" if band is None else self.decoding)
         looks = []
         for views in views_together(row, self.served.views):
             *before, first, second = (picture(view) for view in views)
             there = self._choice(prompt, (*before, first, second))
             back = self._choice(prompt, (*before, second, first))
-            looks.append(combine_choices(there, back, made))
-        return pool_choices(looks)
+            looks.append(combine_choices(there, back, made, band))
+        return pool_choices(looks, band)
 
     def _choice(self, prompt: Prompt, shown: tuple[Picture, ...]) -> tuple[Written[Choice], float]:
         """What is written, and the probability that the image shown as A is better, ties split."""

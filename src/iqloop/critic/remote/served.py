@@ -26,6 +26,8 @@ class Served:
     max_new_tokens: int
     answer_begin: str = ""
     """What a reasoned answer is made to begin with."""
+    tie_band: float | None = None
+    """See `iqloop.critic.checkpoint.CheckpointSource.tie_band`."""
     template: str | None = None
     """The chat template, where the checkpoint's folder is on this machine."""
 
@@ -59,6 +61,7 @@ def served_as(model: str, base: str | None = None, thinking: bool = True) -> Ser
         views,
         source.max_new_tokens,
         str(own.get("answer_begin", "")),
+        source.tie_band if source.tie_band is not None else own.get("tie_band"),
         template.read_text(encoding="utf-8") if source.is_local and template.is_file() else None,
     )
 
