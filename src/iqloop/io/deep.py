@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from iqloop.io.exif import DESCRIPTIVE, Field, byte_order, with_fields
@@ -40,6 +39,8 @@ class DeepTiff:
 
     def decode(self) -> Array:
         """``(H, W, C)`` uint16 or float, as stored (not yet turned). Raises ValueError if that fails."""
+        import tifffile
+
         with tifffile.TiffFile(io.BytesIO(self.data)) as file:
             page: Any = file.pages[0]
             try:
@@ -68,6 +69,8 @@ def probe_tiff(data: bytes) -> DeepTiff | None:
     Raises ValueError (or what tifffile raises) if the file is damaged; a page whose data lies beyond the end of
     the file is, though tifffile would fill it up with zeros.
     """
+    import tifffile  # here, because it takes a fifth of a second and few files are TIFFs
+
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
         coloured = 2 <= page.samplesperpixel <= 4 and page.photometric in (_MINISBLACK, _RGB)
