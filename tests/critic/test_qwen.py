@@ -137,11 +137,12 @@ def edited(folder: Path, tmp_path: Path, change: Change) -> Path:
         lambda config: config["text_config"].update(hidden_act="gelu"),
         lambda config: config["text_config"].update(use_sliding_window=True),
         lambda config: config["text_config"].update(rope_parameters={"rope_type": "yarn", "factor": 4.0}),
+        lambda config: config["text_config"].update(head_dim=24),
         lambda config: config["vision_config"].update(patch_size=16),
         lambda config: config.update(quantization_config={"quant_method": "bitsandbytes"}),
         lambda config: config.pop("text_config"),
     ],
-    ids=["activation", "sliding", "yarn", "patches", "quantised", "flat"],
+    ids=["activation", "sliding", "yarn", "heads", "patches", "quantised", "flat"],
 )
 def test_what_is_not_known_is_left_to_transformers(tiny_folder: Path, tmp_path: Path, change: Change) -> None:
     assert read.understands(tiny_folder) and text.understands(tiny_folder)

@@ -29,6 +29,7 @@ def understands(folder: Path) -> bool:
         and "mrope_section" in rope
         and axial.get("rope_type") == "axial"
         and set(text.get("layer_types") or ()) <= {"full_attention"}
+        and text.get("head_dim") in (None, text["hidden_size"] // text["num_attention_heads"])
         and (folder / "model.safetensors").is_file()
     )
 
