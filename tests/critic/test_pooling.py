@@ -10,7 +10,8 @@ import torch
 
 from iqloop.critic.checkpoint import CheckpointSource, load
 from iqloop.critic.engine import QwenCritic
-from iqloop.critic.known import KNOWN, MINI_TIE_BAND
+from iqloop.critic.known import KNOWN
+from iqloop.critic.mini import TIE_BAND
 from iqloop.critic.pooling import combine_choices, likelier, pool_choices
 from iqloop.critic.reason import Written
 from iqloop.critic.verdicts import Choice, Preference, Provenance, Unparsed
@@ -78,7 +79,7 @@ def test_looks_are_pooled_by_votes_or_by_their_mean_probability() -> None:
 
 
 def test_the_embedded_critic_has_a_band_and_written_answers_do_not_know_it(tiny_folder: Path) -> None:
-    assert KNOWN["qinsight-mini"].source.tie_band == MINI_TIE_BAND and KNOWN["qinsight"].source.tie_band is None
+    assert KNOWN["qinsight-mini"].source.tie_band == TIE_BAND and KNOWN["qinsight"].source.tie_band is None
     source = CheckpointSource("tiny", str(tiny_folder), max_new_tokens=12)
     generator = torch.Generator().manual_seed(0)
     a, b, reference = (torch.rand(3, 56, 56, generator=generator) for _ in range(3))

@@ -18,6 +18,7 @@ from typing import Any
 from iqloop.critic.checkpoint import Attention, CheckpointSource, Quantization
 from iqloop.critic.engine import QwenCritic
 from iqloop.critic.locate import locate, read_json
+from iqloop.critic.mini import TIE_BAND
 from iqloop.critic.natural_scene_net import MODEL_TYPE
 from iqloop.critic.plugins import Plugin, plugins
 from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1, VISUALQUALITY_R1_DIRECT
@@ -33,10 +34,6 @@ NSS_FOLDER = MINI_FOLDER.with_name("nss-mini")
 """The weights of the embedded critic by natural scene statistics, inside the package."""
 
 DEFAULT = "qinsight-mini"
-
-MINI_TIE_BAND = 0.02
-"""Of the embedded critic's comparisons: it writes "similar" too readily, and its probabilities know better
-(docs/log.md)."""
 
 PYIQA = "pyiqa:"
 """What the names of pyiqa's metrics begin with here."""
@@ -58,7 +55,7 @@ class KnownCritic:
 KNOWN: dict[str, KnownCritic] = {
     "qinsight-mini": KnownCritic(
         CheckpointSource(
-            "qinsight-mini", str(MINI_FOLDER), max_new_tokens=160, licence="Apache-2.0", tie_band=MINI_TIE_BAND
+            "qinsight-mini", str(MINI_FOLDER), max_new_tokens=160, licence="Apache-2.0", tie_band=TIE_BAND
         ),
         "embedded; trained here on synthetic degradations, reads an image's own pixels",
     ),

@@ -57,6 +57,9 @@ VIEWS = ViewPolicy(
 crops and pixels cost 2.3 times the time and saw no better; of pairs larger than those it learned on it sees nothing
 (docs/log.md)."""
 TASKS: tuple[TaskName, ...] = ("score", "degradation", "describe", "compare", "compare-reference")
+TIE_BAND = 0.02
+"""Of its comparisons (`iqloop.critic.checkpoint.CheckpointSource.tie_band`): it writes "similar" too readily, and its
+probabilities know better (docs/log.md)."""
 BEGIN = "<think>"
 """A written answer begins so, and `begin_suppress_tokens` keeps the thought from being empty: the mini also learned to
 answer without one, for scores and labels that are read out directly."""
@@ -156,7 +159,7 @@ def build_model(
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    config.iqloop = {"views": VIEWS.to_dict(), "tasks": list(TASKS), "answer_begin": BEGIN}
+    config.iqloop = {"views": VIEWS.to_dict(), "tasks": list(TASKS), "answer_begin": BEGIN, "tie_band": TIE_BAND}
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
     stop = [token("<|im_end|>"), token("<|endoftext|>")]

@@ -288,7 +288,7 @@ def _reinforce(
 
 def _warm(run: MiniRun) -> Path:
     """The warm start's weights as a checkpoint folder, in float32."""
-    from iqloop.critic.mini import TASKS, VIEWS, save
+    from iqloop.critic.mini import TASKS, TIE_BAND, VIEWS, save
 
     state, folder = run.run / "warmstart.pt", run.run / "warmstart"
     if not state.exists():
@@ -297,7 +297,8 @@ def _warm(run: MiniRun) -> Path:
     import torch
 
     model.load_state_dict(torch.load(state, weights_only=True)["model"])
-    model.config.iqloop = {**model.config.iqloop, "views": VIEWS.to_dict(), "tasks": list(TASKS)}
+    known = {"views": VIEWS.to_dict(), "tasks": list(TASKS), "tie_band": TIE_BAND}
+    model.config.iqloop = {**model.config.iqloop, **known}
     save(model, processor, folder)
     return folder
 
