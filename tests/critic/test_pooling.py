@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from iqloop.critic.mini import TIE_BAND
 from iqloop.critic.pooling import combine_choices, likelier, pool_choices
 from iqloop.critic.reason import Written
 from iqloop.critic.verdicts import Choice, Preference, Provenance, Unparsed
+from iqloop.errors import CriticError
 
 MADE = Provenance("scripted", "test/compare/1", "expected")
 
@@ -76,6 +79,16 @@ def test_looks_are_pooled_by_votes_or_by_their_mean_probability() -> None:
     unread = Unparsed("?", "nothing to read")
     assert pool_choices([unread, looks[2]], 0.02) == replace(looks[2], unparsed=1)
     assert isinstance(pool_choices([unread], 0.02), Unparsed)
+
+
+@pytest.mark.parametrize("band", ["narrow", -0.1, 0.5])
+def test_a_band_that_is_none_is_refused(tiny_folder: Path, tmp_path: Path, band: object) -> None:
+    copied = Path(shutil.copytree(tiny_folder, tmp_path / "copied"))
+    config = json.loads((copied / "config.json").read_text())
+    config["iqloop"]["tie_band"] = band
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CriticError, match=r"expected a tie_band in \[0, 0.5\)"):
+        load(CheckpointSource("odd", str(copied)), "cpu")
 
 
 def test_the_embedded_critic_has_a_band_and_written_answers_do_not_know_it(tiny_folder: Path) -> None:

@@ -184,8 +184,16 @@ def _checkpoint(source: CheckpointSource, model: Any, processor: Any, version: s
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
-    band = source.tie_band if source.tie_band is not None else own.get("tie_band")
+    band = tie_band_of(source, own)
     return Checkpoint(source, model, processor, views, tasks, version, band, str(own.get("answer_begin", "")))
+
+
+def tie_band_of(source: CheckpointSource, own: Mapping[str, Any]) -> float | None:
+    """`CheckpointSource.tie_band`, or what ``config.iqloop`` says of it; raises `CriticError` where that is no band."""
+    band = own.get("tie_band") if source.tie_band is None else source.tie_band
+    if band is not None and (not isinstance(band, (int, float)) or not 0 <= band < 0.5):
+        raise CriticError(f"{source.location}: expected a tie_band in [0, 0.5) in its configuration, got {band!r}")
+    return band
 
 
 def _reads_itself(folder: Path) -> bool:

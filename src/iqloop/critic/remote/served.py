@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iqloop.critic.checkpoint import CheckpointSource
+from iqloop.critic.checkpoint import CheckpointSource, tie_band_of
 from iqloop.critic.known import KNOWN, source_of
 from iqloop.critic.locate import read_json
 from iqloop.critic.prompts import VISUALQUALITY_R1, VISUALQUALITY_R1_DIRECT, Prompt, TaskName
@@ -61,7 +61,7 @@ def served_as(model: str, base: str | None = None, thinking: bool = True) -> Ser
         views,
         source.max_new_tokens,
         str(own.get("answer_begin", "")),
-        source.tie_band if source.tie_band is not None else own.get("tie_band"),
+        tie_band_of(source, own),
         template.read_text(encoding="utf-8") if source.is_local and template.is_file() else None,
     )
 
