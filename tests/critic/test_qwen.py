@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -121,6 +123,23 @@ def test_precisions(tiny_folder: Path, dtype: str) -> None:
     assert ours.dtype == stock.dtype
     tolerance = 0.05 if dtype == "bfloat16" else 1e-4
     torch.testing.assert_close(ours, stock, rtol=tolerance, atol=tolerance)
+
+
+def test_a_copy_answers_the_same_on_its_own(tiny_folder: Path) -> None:
+    """What metrics that are copied or sent to another process need."""
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), "cpu")
+    model = checkpoint.model
+    asked = question(copy.deepcopy(checkpoint), Q_INSIGHT["score"])
+    assert asked == question(pickle.loads(pickle.dumps(checkpoint)), Q_INSIGHT["score"])
+    patches, grid = pack(pictures((84, 112)))
+    before = model.model.visual(patches, grid).pooler_output
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.lm_head.weight is copied.get_input_embeddings().weight
+        with torch.no_grad():
+            model.model.visual.merger.ln_q.weight.mul_(2)
+        assert torch.equal(copied.model.visual(patches, grid).pooler_output, before)
+        with torch.no_grad():
+            model.model.visual.merger.ln_q.weight.div_(2)
 
 
 def edited(folder: Path, tmp_path: Path, change: Change) -> Path:

@@ -81,7 +81,7 @@ class Qwen(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = _Config(config)
+        self.config = _attributes(config)
         self.generation_config = Generation.of(settings)
         sizes = self.config.text_config
         self.model = Body(self.config)
@@ -101,12 +101,10 @@ class Qwen(nn.Module):
         return Cache([Layer() for _ in self.model.language_model.layers])
 
 
-class _Config(SimpleNamespace):
+def _attributes(config: Mapping[str, Any]) -> SimpleNamespace:
     """A checkpoint's ``config.json`` with its keys as attributes, and those that say how attention is computed."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        text, vision = (
-            SimpleNamespace(**config[part], _attn_implementation="sdpa") for part in ("text_config", "vision_config")
-        )
-        whole = {"iqloop": {}, "tie_word_embeddings": False} | dict(config)
-        super().__init__(**{**whole, "text_config": text, "vision_config": vision, "_attn_implementation": "sdpa"})
+    text, vision = (
+        SimpleNamespace(**config[part], _attn_implementation="sdpa") for part in ("text_config", "vision_config")
+    )
+    whole = {"iqloop": {}, "tie_word_embeddings": False} | dict(config)
+    return SimpleNamespace(**{**whole, "text_config": text, "vision_config": vision, "_attn_implementation": "sdpa"})

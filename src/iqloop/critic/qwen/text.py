@@ -7,6 +7,7 @@ checkpoint and are programs of a kind: they are run in Jinja's sandbox, where th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ class TextSide:
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = Tokenizer(folder)
-        self._template = _template((folder / "chat_template.jinja").read_text(encoding="utf-8"))
+        self.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        _template(self.chat_template)
 
     def apply_chat_template(
         self, messages: Sequence[Any], add_generation_prompt: bool = False, tokenize: bool = False
@@ -67,7 +69,9 @@ class TextSide:
         from jinja2 import TemplateError
 
         try:
-            return str(self._template.render(messages=messages, add_generation_prompt=add_generation_prompt))
+            return str(
+                _template(self.chat_template).render(messages=messages, add_generation_prompt=add_generation_prompt)
+            )
         except TemplateError as error:
             raise CriticError(
                 f"the checkpoint's chat template does not take the critic's questions ({error})"
@@ -78,6 +82,7 @@ class TextSide:
         return [self.tokenizer.decode(row, skip_special_tokens) for row in rows]
 
 
+@cache
 def _template(source: str) -> Template:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
