@@ -13,10 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from torch import Tensor
 
 Photograph = Callable[..., NDArray[np.uint8]]
+
+# The same examples in every run: a test that fails once fails again, here and in CI.
+settings.register_profile("seeded", derandomize=True, database=None)
+settings.load_profile("seeded")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from iqloop.critic.pixels import UNIT
@@ -38,6 +38,7 @@ def test_above_the_budget_there_are_native_crops_and_the_whole() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 700), width=st.integers(1, 700), kind=st.sampled_from(["native", "processor"]))
+@example(height=1, width=65, kind="processor")  # a strip that is enlarged to the least number of pixels
 def test_any_size_fits_the_budget(height: int, width: int, kind: str) -> None:
     policy = ViewPolicy(kind, pixels=112 * 112, crop=84, crops=4)  # type: ignore[arg-type]
     image = torch.rand(3, height, width)

@@ -46,13 +46,14 @@ def fitted_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tu
         beta = math.sqrt(height * width / max_pixels)
         tall = max(UNIT, math.floor(height / beta / UNIT) * UNIT)
         wide = max(UNIT, math.floor(width / beta / UNIT) * UNIT)
-        # A strip whose short side is held at one unit still has to fit.
-        limit = max(UNIT, max_pixels // UNIT // UNIT * UNIT)
-        tall, wide = min(tall, limit), min(wide, limit)
     elif tall * wide < min_pixels:
         beta = math.sqrt(min_pixels / (height * width))
         tall = math.ceil(height * beta / UNIT) * UNIT
         wide = math.ceil(width * beta / UNIT) * UNIT
+    if tall * wide > max_pixels:
+        # A strip whose short side is held at one unit still has to fit, enlarged or not.
+        limit = max(UNIT, max_pixels // UNIT // UNIT * UNIT)
+        tall, wide = min(tall, limit), min(wide, limit)
     return tall, wide
 
 
