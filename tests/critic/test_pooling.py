@@ -14,8 +14,9 @@ from iqloop.critic.checkpoint import CheckpointSource, load
 from iqloop.critic.engine import QwenCritic
 from iqloop.critic.known import KNOWN
 from iqloop.critic.mini import TIE_BAND
-from iqloop.critic.pooling import combine_choices, likelier, pool_choices
+from iqloop.critic.pooling import combine_choices, pool_choices
 from iqloop.critic.reason import Written
+from iqloop.critic.thurstone import likelier
 from iqloop.critic.verdicts import Choice, Preference, Provenance, Unparsed
 from iqloop.errors import CriticError
 

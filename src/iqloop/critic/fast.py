@@ -41,10 +41,17 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _patch_embed(self: Any, hidden_states: Tensor) -> Tensor:
-    weight = self.proj.weight  # (D, 3, frames, 14, 14)
-    if hidden_states.shape[-1] * weight.shape[2] == weight[0].numel():
+    return embed_patches(hidden_states, self.proj.weight, self.proj.bias)
+
+
+def embed_patches(patches: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``(N, 3 * frames * 14 * 14)`` to ``(N, D)``, all frames or one that stands for equal ones.
+
+    ``weight`` is the kernel ``(D, 3, frames, 14, 14)``, whose slices are added for a single frame.
+    """
+    if patches.shape[-1] * weight.shape[2] == weight[0].numel():
         weight = weight.sum(2)
-    return linear(hidden_states.to(weight.dtype), weight.flatten(1), self.proj.bias)
+    return linear(patches.to(weight.dtype), weight.flatten(1), bias)
 
 
 SHORT = 256

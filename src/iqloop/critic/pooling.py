@@ -15,6 +15,7 @@ from torch import Tensor
 
 from iqloop.critic import answers
 from iqloop.critic.reason import Written
+from iqloop.critic.thurstone import likelier
 from iqloop.critic.verdicts import (
     CLASSES,
     SEVERITIES,
@@ -128,12 +129,6 @@ def combine_degradations(
     return replace(
         likely, distortion_class=kind, severity=severity, raw=raw, reasoning=parts.reasoning if parts else ""
     )
-
-
-def likelier(probability: float, tie_band: float) -> Choice:
-    """The choice by the probability that A is better; within ``tie_band`` of one half, and at it, "similar"."""
-    away = abs(probability - 0.5)
-    return "similar" if away < tie_band or away == 0 else "A" if probability > 0.5 else "B"
 
 
 def combine_choices(

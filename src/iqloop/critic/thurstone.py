@@ -14,6 +14,12 @@ SIMILAR_BAND = 0.1
 """Two ratings whose probability is this near to one half are called similar."""
 
 
+def likelier(probability: float, tie_band: float) -> Choice:
+    """The choice by the probability that A is better; within ``tie_band`` of one half, and at it, "similar"."""
+    away = abs(probability - 0.5)
+    return "similar" if away < tie_band or away == 0 else "A" if probability > 0.5 else "B"
+
+
 def prefer(a: Rating, b: Rating, lower_better: bool = False, similar_band: float = SIMILAR_BAND) -> Preference:
     """Which rating is better, and with what probability.
 
@@ -31,8 +37,7 @@ def prefer(a: Rating, b: Rating, lower_better: bool = False, similar_band: float
         probability = 0.5 + 0.5 * ((difference > 0) - (difference < 0))
     else:
         probability = 0.5 * (1 + math.erf(difference / spread / math.sqrt(2)))
-    away = abs(probability - 0.5)
-    choice: Choice = "similar" if away < similar_band or away == 0 else ("A" if probability > 0.5 else "B")
+    choice = likelier(probability, similar_band)
     unparsed = a.unparsed + b.unparsed
     return Preference(choice, probability, method="thurstone", unparsed=unparsed, provenance=a.provenance)
 

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iqloop.critic.fast import attend
-from iqloop.critic.linear import linear
+from iqloop.critic.fast import attend, embed_patches
 from iqloop.critic.pixels import MERGE
 from iqloop.critic.qwen.layers import MLP, Conv3d, Linear, RMSNorm
 
@@ -27,10 +26,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """``(N, 3 * frames * 14 * 14)``, one frame or two, to ``(N, D)``."""
-        weight = self.proj.weight
-        if patches.shape[-1] * weight.shape[2] == weight[0].numel():
-            weight = weight.sum(2)
-        return linear(patches.to(weight.dtype), weight.flatten(1))
+        return embed_patches(patches, self.proj.weight)
 
 
 class VisionAttention(nn.Module):
