@@ -19,11 +19,11 @@ import torch
 
 from iqloop.errors import CriticError
 from iqloop.recipes.bench.critic import PLAIN
-from iqloop.recipes.bench.speed import against_metrics, against_nets, start_up
+from iqloop.recipes.bench.speed import against_metrics, against_nets, folder, start_up
 from iqloop.recipes.bench.speed import memory as memory_growth
 from iqloop.recipes.bench.speed import ranking as ranking_speed
 from iqloop.recipes.bench.speed import run as all_run
-from iqloop.recipes.bench.speed.figures import Curve, Part, Report, Row, Target, curve, row
+from iqloop.recipes.bench.speed.figures import Part, Report, Row, Target, curve, row
 from iqloop.recipes.bench.speed.memory import Job
 from iqloop.recipes.bench.speed.page import page, shown
 from iqloop.recipes.bench.speed.plot import cost_plot, growth_plot
@@ -144,13 +144,10 @@ def test_a_target_is_met_on_its_own_side() -> None:
 
 def test_targets_come_from_what_was_measured() -> None:
     processes = Part("", "", "s", 1, tuple(Row(name, spread([0.4])) for name in (start_up.HELP, start_up.SCORE)))
-    growing: list[Curve] = [
-        curve("score", "side", "seconds", {256: [0.01], all_run.TARGET_SIDE: [0.05, 0.1, 0.1]}),
-        curve("score", "count", "seconds", {1: [1.0], all_run.TARGET_SIDE: [2.0]}),
-    ]
-    found = all_run.targets([processes], growing)
+    files = Part("", "", "ms/image", 1e3, (Row(folder.ALL, spread([0.05, 0.1, 0.1])), Row("other", spread([0.01]))))
+    found = all_run.targets([processes, files])
     assert [one.measured for one in found] == [0.4, 0.4, 10.0] and [one.met for one in found] == [True, True, False]
-    assert [one.met for one in all_run.targets([], [])] == [None, None, None]
+    assert [one.met for one in all_run.targets([])] == [None, None, None]
 
 
 def test_plots_show_everything() -> None:
@@ -260,7 +257,7 @@ start_process = start_up.run
 
 
 def test_quick_run(here: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (start_up, memory_growth):
+    for module in (start_up, folder, memory_growth):
         monkeypatch.setattr(module, "run", in_this_process)
     tiny = ("--critic", tiny_folder, "--critic-option", "max_new_tokens=4")  # random weights never finish an answer
     result = run("bench", "all", "-o", "out", "--quick", "--threads", 1, *tiny, "--json")
@@ -276,7 +273,8 @@ def test_quick_run(here: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatc
     assert all(one["facts"]["peak there, MB"] >= one["facts"]["peak, MB"] > 50 for one in parts["Memory"])
     assert {(one["by"], one["of"]) for one in written["curves"]} >= {("side", "seconds"), ("count", "peak MB")}
     limits = {one["name"]: one["met"] for one in written["targets"]}
-    assert limits["scores of 512 px images"] is None and limits["iqloop --help"] is not None
+    assert None not in limits.values()
+    assert [one["name"] for one in parts["A folder"]] == [folder.ALL, folder.STARTED]
     text = Path("out/speed.md").read_text()
     assert text.startswith("# Speed\n\n```sh\niqloop bench all") and str(tiny_folder) not in text
     for name in ("speed-cost.png", "speed-growth.png"):

@@ -11,17 +11,18 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
+from iqloop.recipes.bench.files import make_files
 from iqloop.recipes.bench.serve import command as bench
 from iqloop.recipes.bench.serve import process as serve_process
 
 from .serve_helpers import WatchedCritic, serving
 
-FILES = bench.make_files(7, 64, seed=0)
+FILES = make_files(7, 64, seed=0)
 
 
 def test_files_differ_and_follow_from_the_seed() -> None:
     assert len({data for _, data in FILES}) == len({name for name, _ in FILES}) == 7
-    assert bench.make_files(7, 64, seed=0) == FILES != bench.make_files(7, 64, seed=1)
+    assert make_files(7, 64, seed=0) == FILES != make_files(7, 64, seed=1)
     with Image.open(io.BytesIO(FILES[0][1])) as image:
         assert (image.format, image.size) == ("JPEG", (64, 64))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqloop.critic import known
+from iqloop.recipes import inputs
 from iqloop.recipes.help_page import FIELDS
 
 from .helpers import ScriptedCritic, lines, run
@@ -24,14 +26,20 @@ def test_score_fields(photo: Path, critic: ScriptedCritic) -> None:
     assert row["path"] == "photo.png" and row["metric"] == "scripted" and row["range"] == [1.0, 5.0]
 
 
-def test_score_a_folder_in_batches(folder: Path, critic: ScriptedCritic) -> None:
+def test_score_a_folder_in_batches(folder: Path, critic: ScriptedCritic, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("score", folder, "--json", "--batch-size", 1)
     assert [row["path"] for row in lines(result)] == ["in/noisy.png", "in/sub/clean.png"]
-    assert critic.batches == [1, 1]
+    assert critic.batches == [2]
+    for number in range(4):
+        shutil.copy(folder / "noisy.png", folder / f"{number}.png")
+    critic.batches.clear()
+    run("score", folder, "--batch-size", 1)
+    assert critic.batches == [4, 2]  # four batches at once
+    monkeypatch.setattr(inputs, "CALL_MEGAPIXELS", 1e-9)
     critic.batches.clear()
     plain = run("score", folder)
-    assert critic.batches == [2]
-    assert plain.stdout.splitlines()[0] == "path\tscore\tstd" and plain.stdout.count("\n") == 3
+    assert critic.batches == [1] * 6  # large images
+    assert plain.stdout.splitlines()[0] == "path\tscore\tstd" and plain.stdout.count("\n") == 7
 
 
 def test_score_from_standard_input(photo: Path, critic: ScriptedCritic) -> None:

@@ -27,8 +27,10 @@ class _ToBytes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward((x >= 0) & (x <= 1))
-        return torch.as_tensor((x * 255).round().clamp(0, 255) / 255)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward((x >= 0) & (x <= 1))
+        # In place from the second step on: a fresh buffer for each costs more than the arithmetic.
+        return torch.mul(x, 255).round_().clamp_(0, 255).div_(255)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

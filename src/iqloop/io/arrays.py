@@ -64,8 +64,11 @@ def planes(array: Array, path: Path | None) -> tuple[Tensor, Tensor | None, bool
         )
     if array.size == 0:
         raise ImageReadError(path, f"expected at least one pixel, got shape {array.shape}")
-    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(_unit(array, path), -1, 0)))
+    # Turned as the bytes they mostly are. What comes of it is ours alone, and is not copied again.
+    tensor = torch.from_numpy(_unit(np.ascontiguousarray(np.moveaxis(array, -1, 0)), path))
     colours = tensor.shape[0] - (tensor.shape[0] in (2, 4))
+    if colours == tensor.shape[0] == 3:
+        return tensor, None, False
     pixels = tensor[:colours]
     return (
         pixels.repeat(3, 1, 1) if colours == 1 else pixels.clone(),
@@ -75,11 +78,11 @@ def planes(array: Array, path: Path | None) -> tuple[Tensor, Tensor | None, bool
 
 
 def _unit(array: Array, path: Path | None) -> NDArray[np.float32]:
-    """The values as float32 in [0, 1]; n / 255 and n / 65535 come back exactly when written."""
+    """The values as float32 in [0, 1], a new array; n / 255 and n / 65535 come back exactly when written."""
     if array.dtype == np.uint8:
-        return array.astype(np.float32) / np.float32(255)
+        return np.divide(array, np.float32(255), dtype=np.float32)
     if array.dtype == np.uint16:
-        return array.astype(np.float32) / np.float32(65535)
+        return np.divide(array, np.float32(65535), dtype=np.float32)
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if array.dtype.kind != "f":

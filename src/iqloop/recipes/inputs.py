@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 Verdict = TypeVar("Verdict")
 
 STREAM = "-"
-BATCH_MEGAPIXELS = 48.0
-"""A batch is asked about early when it holds this many megapixels: 48 are 0.6 GB as float32."""
+CALL_BATCHES = 4
+"""Batches that are handed over at once: a small critic works on several side by side, and idles where a call ends."""
+CALL_MEGAPIXELS = 48.0
+"""What is handed over at once ends early with this many megapixels: 48 are 0.6 GB as float32."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def ask_in_batches(
 ) -> Iterator[tuple[Input, Verdict | Exception]]:
     """Put a question about every image, in order; an image that failed comes with its exception.
 
-    Only one batch is in memory. When a batch fails (memory, a strange image), its images are asked about one by one,
-    so that only the culprit is lost.
+    Only what is handed over at once is in memory. When that fails (memory, a strange image), its images are asked about
+    one by one, so that only the culprit is lost.
     """
     batch: list[tuple[Input, Tensor | Exception]] = []
     megapixels = 0.0
@@ -111,7 +113,7 @@ def ask_in_batches(
             batch.append((source, first_frame(photo, source, console)))
         except Exception as error:
             batch.append((source, error))
-        if len(batch) >= batch_size or megapixels >= BATCH_MEGAPIXELS:
+        if len(batch) >= CALL_BATCHES * batch_size or megapixels >= CALL_MEGAPIXELS:
             yield from _ask(batch, ask)
             batch, megapixels = [], 0.0
     yield from _ask(batch, ask)

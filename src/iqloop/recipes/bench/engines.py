@@ -185,7 +185,7 @@ def command(
     Also what a row takes on disk, how much of an image's time is reading it, and whether the scores agree.
     """
     from iqloop.recipes.bench.critic import machine
-    from iqloop.recipes.bench.serve.command import make_files
+    from iqloop.recipes.bench.files import make_files
     from iqloop.recipes.bench.tools import check_outputs
     from iqloop.recipes.scale.work import Work
 

@@ -197,7 +197,7 @@ def _compare_in_batches(
             continue
         batch.append(duel)
         megapixels = sum(image.shape[-2] * image.shape[-1] for image in images.values()) / 1e6
-        if len(batch) >= PAIRS_AT_ONCE or megapixels >= inputs.BATCH_MEGAPIXELS:
+        if len(batch) >= PAIRS_AT_ONCE or megapixels >= inputs.CALL_MEGAPIXELS:
             yield from _compare(batch, images, critic)
             batch, images = [], {}
     yield from _compare(batch, images, critic)

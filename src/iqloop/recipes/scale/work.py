@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iqloop.recipes.console import Console, one_line, reason_for
+from iqloop.recipes.inputs import CALL_BATCHES
 from iqloop.recipes.options import CriticChoice
 from iqloop.recipes.scale.listing import Item, items
 from iqloop.recipes.scale.rows import CommandName, schema_of, table_of
@@ -41,7 +42,7 @@ class Work:
     @property
     def batch(self) -> int:
         """Images that are worked on together, and done again when their worker dies."""
-        return 1 if self.command == "restore" else self.choice.batch_size
+        return 1 if self.command == "restore" else CALL_BATCHES * self.choice.batch_size
 
 
 @dataclass

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from iqloop.recipes.inputs import BATCH_MEGAPIXELS
+from iqloop.recipes.inputs import CALL_MEGAPIXELS
 from iqloop.recipes.serve.lane import Lane
 from iqloop.recipes.serve.limits import Limits
 
@@ -110,7 +110,7 @@ class Batcher(Generic[Images, Verdict]):
 
     def _full(self, batch: Sequence[Item[Images, Verdict]]) -> bool:
         megapixels = sum(item.pixels for item in batch) / 1e6
-        return len(batch) >= self.limits.batch_size or megapixels >= BATCH_MEGAPIXELS
+        return len(batch) >= self.limits.batch_size or megapixels >= CALL_MEGAPIXELS
 
     async def _ask(self, batch: Sequence[Item[Images, Verdict]]) -> None:
         loaded: list[tuple[Item[Images, Verdict], Images]] = []

@@ -97,6 +97,7 @@ def command(
     for module, package in NEEDED.items():
         if importlib.util.find_spec(module) is None:
             raise missing_extra(package, "serve")
+    from iqloop.recipes.inputs import CALL_BATCHES
     from iqloop.recipes.loading import load_critic, load_registry
     from iqloop.recipes.serve.app import make_app
     from iqloop.recipes.serve.limits import Limits
@@ -112,7 +113,7 @@ def command(
     limits = Limits(
         upload_bytes=round(max_upload_mb * 2**20),
         pixels=round(max_megapixels * 1e6),
-        batch_size=choice.batch_size,
+        batch_size=CALL_BATCHES * choice.batch_size,
         batch_wait=batch_wait_ms / 1000,
         queue=queue,
         timeout=timeout,
@@ -135,8 +136,8 @@ def command(
         console.fields(facts)
         console.line(
             f"{critic.name} on {address} (/docs), {'with' if token else 'without'} a token; a request: at most "
-            f"{max_upload_mb:g} MB, {max_megapixels:g} megapixels, {timeout:g} s; batches of {limits.batch_size}; "
-            f"{queue} requests at once"
+            f"{max_upload_mb:g} MB, {max_megapixels:g} megapixels, {timeout:g} s; up to {limits.batch_size} in a "
+            f"question; {queue} requests at once"
         )
         run(server, bound)
     return failures.DONE

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iqloop.recipes import failures, options
+from iqloop.recipes.bench.files import File, make_files
 from iqloop.recipes.console import Console
 
 if TYPE_CHECKING:
     from iqloop.critic.protocol import Critic
     from iqloop.recipes.serve.load import Load
 
-File = tuple[str, bytes]
 GIGABYTE = 2**30
 BOMB_SIDE = 10_000
 """Of a square PNG of one colour: 100 megapixels in 12 kB."""
@@ -70,28 +70,6 @@ class Figures:
     """Until a gigabyte without a length was refused."""
     chunked_sent_mb: float
     """What went out of it before that."""
-
-
-def make_files(count: int, side: int, seed: int) -> list[File]:
-    """Different JPEGs (quality 95) of ``side`` x ``side`` pixels: random parts of scikit-image's photographs."""
-    import cv2
-    import numpy as np
-    from PIL import Image
-
-    from iqloop.recipes.bench.tools import photographs
-
-    photos = [read() for read in photographs(None)]
-    rng = np.random.default_rng(seed)
-    files = []
-    for number in range(count):
-        photo = photos[number % len(photos)]
-        part = int(min(photo.shape[:2]) * rng.uniform(0.6, 1))
-        top, left = (int(rng.integers(length - part + 1)) for length in photo.shape[:2])
-        square = cv2.resize(photo[top : top + part, left : left + part], (side, side), interpolation=cv2.INTER_CUBIC)
-        target = io.BytesIO()
-        Image.fromarray(square).save(target, "JPEG", quality=95)
-        files.append((f"{number:05d}.jpg", target.getvalue()))
-    return files
 
 
 def score_here(files: Sequence[File], critic: Critic, batch_size: int) -> tuple[dict[str, float], float]:

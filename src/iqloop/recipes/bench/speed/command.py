@@ -1,9 +1,9 @@
 """``iqloop bench all``: how fast everything is, in one run, as ratios to what others have, and how it grows.
 
-rounds, all_figures  measuring in turn; what is found, as data
-against_loop, against_metrics, against_nets, agent_speed, ranking_speed, start_up, memory_growth, growth  the parts
-all_run              how much of each, one after the other
-all_page, all_plot   the page and its pictures
+rounds, figures  measuring in turn; what is found, as data
+against_loop, against_metrics, against_nets, agent, ranking, start_up, folder, memory, growth  the parts
+run              how much of each, one after the other
+page, plot       the page and its pictures
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def command(
     """How fast everything is on this machine, in one run: medians with intervals, ratios, growth.
 
     The critic's modes beside the plain loop of the published demos, metric calls beside pyiqa's (where it is
-    installed), the tools beside OpenCV's and the public DnCNN, the loop, ranking, start-up, memory, and how they grow
-    with size and number. Takes some minutes; nothing else should run meanwhile.
+    installed), the tools beside OpenCV's and the public DnCNN, the loop, ranking, start-up, a folder of 1,000 files,
+    memory, and how they grow with size and number. Takes half an hour; nothing else should run meanwhile.
     """
     from iqloop.recipes.bench.speed.page import page
     from iqloop.recipes.bench.speed.run import FULL, PARTS, QUICK, measure

@@ -15,7 +15,7 @@ import numpy as np
 import iqloop
 from iqloop.recipes.bench import critic as bench_critic
 from iqloop.recipes.bench.critic import test_images
-from iqloop.recipes.bench.speed import against_loop, against_metrics, against_nets, growth, start_up
+from iqloop.recipes.bench.speed import against_loop, against_metrics, against_nets, folder, growth, start_up
 from iqloop.recipes.bench.speed import agent as agent_speed
 from iqloop.recipes.bench.speed import memory as memory_growth
 from iqloop.recipes.bench.speed import ranking as ranking_speed
@@ -51,6 +51,8 @@ class Extent:
     rank_side: int = 224
     file_side: int = TARGET_SIDE
     """Of what a fresh process scores."""
+    files: int = 1000
+    """In the folder that it scores; with as many rounds as the loop."""
     sides: tuple[int, ...] = (224, 352, TARGET_SIDE, 768, 1024)
     counts: tuple[int, ...] = (1, 4, 16, 64)
     count_side: int = 224
@@ -76,6 +78,7 @@ QUICK = Extent(
     ranked=(4,),
     rank_side=64,
     file_side=64,
+    files=3,
     sides=(64, 128),
     counts=(1, 4),
     count_side=64,
@@ -120,22 +123,21 @@ def measure(choice: CriticChoice, extent: Extent, threads: int, done: Callable[[
         f"Critic: {critic.name}, {precision}. {threads} threads. {extent.rounds} rounds, of the loop "
         f"{min(extent.rounds, extent.agent_rounds)}. Images: scikit-image's photographs, resized."
     )
-    return Report(about, _machine(), targets(parts, curves), tuple(parts), tuple(curves))
+    return Report(about, _machine(), targets(parts), tuple(parts), tuple(curves))
 
 
-def targets(parts: list[Part], curves: list[Curve]) -> tuple[Target, ...]:
-    """What was promised, beside what the parts and curves say of it."""
+def targets(parts: list[Part]) -> tuple[Target, ...]:
+    """What was promised, beside what the parts say of it."""
     times = {row.name: row.seconds for part in parts for row in part.rows if row.seconds is not None}
-    told = {name: None if name not in times else times[name].median for name in (start_up.HELP, start_up.SCORE)}
-    score = next(
-        (one for one in curves if (one.by, one.of) == ("side", "seconds") and one.name.startswith("score")), None
-    )
-    known = {} if score is None else dict(zip(score.sizes, score.values, strict=True))
-    pace = 1 / known[TARGET_SIDE].median if TARGET_SIDE in known else None
+    told = {
+        name: None if name not in times else times[name].median for name in (start_up.HELP, start_up.SCORE, folder.ALL)
+    }
+    an_image = told[folder.ALL]
+    pace = None if an_image is None else 1 / an_image
     return (
         Target("iqloop --help", told[start_up.HELP], HELP_LIMIT, "s"),
         Target("first score of a fresh process", told[start_up.SCORE], FIRST_SCORE_LIMIT, "s"),
-        Target(f"scores of {TARGET_SIDE} px images", pace, SCORES_LIMIT, "images/s", at_most=False),
+        Target("scores of a folder, start included", pace, SCORES_LIMIT, "images/s", at_most=False),
     )
 
 
@@ -181,6 +183,12 @@ def _start_up(setting: Setting) -> Found:
         return [start_up.measure(setting.choice, photo, extent.file_side, extent.rounds, setting.threads)], []
 
 
+def _folder(setting: Setting) -> Found:
+    extent = setting.extent
+    rounds = min(extent.rounds, extent.agent_rounds)
+    return [folder.measure(setting.choice, extent.file_side, extent.files, rounds, setting.threads)], []
+
+
 def _memory(setting: Setting) -> Found:
     part, curves = memory_growth.measure(setting.choice, setting.extent.jobs, setting.threads)
     return [part], curves
@@ -200,6 +208,7 @@ PARTS: Mapping[str, Callable[[Setting], Found]] = {
     "the loop": _agent,
     "ranking": _ranking,
     "start-up": _start_up,
+    "a folder": _folder,
     "memory": _memory,
     "growth": _growth,
 }

@@ -27,7 +27,7 @@ def measure(choice: CriticChoice, photo: Path, side: int, rounds: int, threads: 
         BARE: ("-c", "pass"),
         IMPORT: ("-c", "import iqloop"),
         HELP: (*iqloop, "--help"),
-        SCORE: (*iqloop, "score", str(photo), "--quiet", *_flags(choice)),
+        SCORE: scoring(choice, photo),
     }
     seconds = interleave({name: partial(run, own, threads) for name, own in words.items()}, rounds, warm=False)
     return Part(
@@ -54,8 +54,9 @@ def run(words: Sequence[str], threads: int, given: str = "") -> str:
     return done.stdout
 
 
-def _flags(choice: CriticChoice) -> list[str]:
-    words = ["--critic", choice.name]
+def scoring(choice: CriticChoice, what: Path) -> list[str]:
+    """Our interpreter's arguments that score a file or a folder."""
+    words = ["-m", "iqloop", "score", str(what), "--quiet", "--critic", choice.name]
     for flag, value in (("--device", choice.device), ("--dtype", choice.dtype)):
         words += [] if value is None else [flag, value]
     return words + [word for text in choice.more for word in ("--critic-option", text)]
