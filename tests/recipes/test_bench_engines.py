@@ -40,4 +40,4 @@ def test_page_and_what_is_refused(here: Path) -> None:
     assert "here 0.900, Ray 0.855" in text
     assert "| Ray / here | 0.900 (parts 0.800 to 1.000) |" in text and "8 JPEGs of 64 x 64 pixels" in text
     result = run("bench", "engines", "--images", 79)
-    assert result.exit_code == 2 and "5 parts of at least two batches need 80 images" in result.stderr
+    assert result.exit_code == 2 and "5 parts of at least two batches need 320 images" in result.stderr

@@ -113,7 +113,7 @@ def measure(work: Work, folder: Path, side: int, parts: int) -> Figures:
     return Figures(
         images=len(listing.keys),
         side=side,
-        batch_size=work.choice.batch_size,
+        batch_size=work.batch,
         local_per_second=local,
         ray_per_second=ray,
         ratio=ray / local,
@@ -190,14 +190,15 @@ def command(
     from iqloop.recipes.scale.work import Work
 
     check_outputs(out, None)
-    if images < 2 * parts * choice.batch_size:
-        raise click.UsageError(f"{parts} parts of at least two batches need {2 * parts * choice.batch_size} images")
+    work = Work("score", choice, threads=1)
+    if images < 2 * parts * work.batch:
+        raise click.UsageError(f"{parts} parts of at least two batches need {2 * parts * work.batch} images")
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder, "photos")
         photos.mkdir()
         for name, data in make_files(images, side, choice.seed):
             (photos / name).write_bytes(data)
-        found = measure(Work("score", choice, threads=1), photos, side, parts)
+        found = measure(work, photos, side, parts)
     where = machine(("torch", "ray"))
     text = page(found, choice.name, where)
     document = {**asdict(found), "critic": choice.name, "machine": where}

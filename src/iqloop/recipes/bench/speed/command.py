@@ -53,7 +53,7 @@ def command(
 
     The critic's modes beside the plain loop of the published demos, metric calls beside pyiqa's (where it is
     installed), the tools beside OpenCV's and the public DnCNN, the loop, ranking, start-up, a folder of 1,000 files,
-    memory, and how they grow with size and number. Takes half an hour; nothing else should run meanwhile.
+    memory, and how they grow with size and number. Takes ten minutes or more; nothing else should run meanwhile.
     """
     from iqloop.recipes.bench.speed.page import page
     from iqloop.recipes.bench.speed.run import FULL, PARTS, QUICK, measure
