@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -191,7 +192,14 @@ def test_the_openapi_document_describes_every_route(served: Running) -> None:
     known = set(document["components"]["schemas"])
     for reference in set(_references(document)):
         assert reference.removeprefix("#/components/schemas/") in known
-    assert served.ask("GET", "/docs")[0] == 200
+
+
+def test_the_page_brings_its_scripts_along(served: Running) -> None:
+    status, _, page = served.ask("GET", "/docs")
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", page.decode())
+    assert status == 200 and len(links) >= 3
+    for link in links:
+        assert link.startswith("/docs-files/") and served.ask("GET", link)[0] == 200
 
 
 def _references(node: Any) -> Iterator[str]:

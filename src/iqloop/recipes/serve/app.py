@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 import iqloop
@@ -59,13 +60,15 @@ def make_app(
         async with service.running():
             yield
 
-    api = FastAPI(
+    # A page that takes its scripts from elsewhere would let them ask this server, and be empty without a network.
+    api = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs-files",
         title="iqloop",
         version=iqloop.__version__,
         summary="An image-restoration loop with a critic.",
         description=f"Critic: {critic.name}. Send files as they are: a raw body is the fastest way.",
         lifespan=lifespan,
-        redoc_url=None,
         responses={status: {"model": schemas.Failed, "description": text} for status, text in REFUSALS.items()},
     )
     add_routes(api, service)

@@ -18,6 +18,7 @@ from iqloop.recipes.failures import reason_of
 
 NEEDED = {
     "fastapi": "fastapi",
+    "fastapi_offline": "fastapi-offline",
     "uvicorn": "uvicorn",
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
