@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -19,12 +20,13 @@ import pytest
 import skimage.data
 import tifffile
 import torch
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 import iqloop.io as door
 from iqloop.errors import ImageReadError, ImageWriteError, UsageError
 from iqloop.io import exif as exif_block
 from iqloop.io.deep import encode_png16, png_chunk
+from iqloop.io.words import carried_text, carried_xmp
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -833,3 +835,96 @@ def test_output_path(source: str, root: str | None, out: str | None, expected: s
 
 def test_public_names() -> None:
     assert sorted(door.__all__) == sorted(set(door.__all__)) and all(hasattr(door, name) for name in door.__all__)
+
+
+# -- XMP and text ------------------------------------------------------------------------------------------------------
+
+PACKET = (
+    b'<?xpacket begin="\xef\xbb\xbf"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description xmp:Rating="5" '
+    b'tiff:Orientation="1"><dc:title>\xc3\x9cbersee</dc:title></rdf:Description></rdf:RDF></x:xmpmeta>'
+    b'<?xpacket end="w"?>'
+)
+
+
+def with_packet(name: str, packet: bytes, **options: Any) -> bytes:
+    image = Image.fromarray(photograph())
+    if name == "PNG":
+        words = PngImagePlugin.PngInfo()
+        words.add_itxt("XML:com.adobe.xmp", packet.decode())
+        return saved(image, "PNG", pnginfo=words)
+    if name == "TIFF":
+        return tiff(photograph(), photometric="rgb", extratags=[(700, 1, len(packet), packet, True)])
+    return saved(image, name, xmp=packet, **options)
+
+
+def packet_of(path: Path) -> bytes:
+    found = opened(path).info
+    packet = found.get("xmp") or found["XML:com.adobe.xmp"].encode()
+    assert isinstance(packet, bytes)
+    return packet
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_xmp_is_kept_to_the_byte(source: str, suffix: str, tmp_path: Path) -> None:
+    photo = door.read(with_packet(source, PACKET))
+    assert photo.xmp == PACKET
+    changed = photo.with_pixels(photo.pixels.flip(-1))
+    assert packet_of(door.write(changed, tmp_path / f"out{suffix}")) == PACKET
+    bare = opened(door.write(changed, tmp_path / f"bare{suffix}", metadata=False)).info
+    assert "xmp" not in bare and "XML:com.adobe.xmp" not in bare
+
+
+def test_xmp_and_text_of_16_bits(tmp_path: Path) -> None:
+    photo = door.Photo(
+        **{**door.read(with_packet("PNG", PACKET)).__dict__, "bit_depth": 16, "text": (("Author", "É"),)}
+    )
+    again = door.read(door.write(photo, tmp_path / "out.png"))
+    assert again.bit_depth == 16 and again.xmp == PACKET and again.text == (("Author", "É"),)
+    assert packet_of(door.write(photo, tmp_path / "out.tif")) == PACKET
+
+
+def test_xmp_says_what_is_true_of_the_output() -> None:
+    for turned in (b'tiff:Orientation="6"', b"tiff:Orientation='8'", b"<tiff:Orientation>3</tiff:Orientation>"):
+        assert carried_xmp(b"<x " + turned + b"/>") == b"<x " + re.sub(rb"\d", b"1", turned) + b"/>"
+    assert carried_xmp(b"a<xmp:Thumbnails>1</xmp:Thumbnails>b<xmp:Thumbnails>2</xmp:Thumbnails>c") == b"abc"
+    assert carried_xmp(b"a<xmp:Thumbnails>b") == b"a<xmp:Thumbnails>b"
+    assert carried_xmp(b'a xmpNote:HasExtendedXMP="0123ABCD" b') == b"a  b"
+    assert carried_xmp("Ü\0\0") == "Ü".encode()
+    for dropped in (
+        None,
+        b"",
+        b"\xff\xfe",
+        b'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/"',
+        b"\0",
+        b"x" * (2**20 + 1),
+    ):
+        assert carried_xmp(dropped) is None
+
+
+def test_a_packet_that_no_jpeg_holds_is_left_out_of_it(tmp_path: Path) -> None:
+    photo = door.read(with_packet("PNG", PACKET + b" " * 70_000))
+    assert "xmp" not in opened(door.write(photo, tmp_path / "out.jpg")).info
+    assert len(packet_of(door.write(photo, tmp_path / "out.webp"))) == len(PACKET) + 70_000
+
+
+def test_the_text_of_a_png_is_kept(tmp_path: Path) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("parameters", "a castle, Steps: 20, Seed: 7")
+    words.add_itxt("Title", "Übersee 海")
+    words.add_text("Comment", "x" * 3000, zip=True)
+    words.add_text("Raw profile type exif", "exif 10 4578")
+    data = saved(Image.fromarray(photograph()), "PNG", pnginfo=words, dpi=(300, 300))
+    photo = door.read(data)
+    expected = {"parameters": "a castle, Steps: 20, Seed: 7", "Title": "Übersee 海", "Comment": "x" * 3000}
+    assert dict(photo.text) == expected
+    with opened(door.write(photo, tmp_path / "out.png")) as image:
+        assert image.text == expected  # type: ignore[attr-defined]
+    with opened(door.write(photo, tmp_path / "bare.png", metadata=False)) as image:
+        assert image.text == {}  # type: ignore[attr-defined]
+    door.write(photo, tmp_path / "out.jpg")
+
+
+def test_text_without_end_is_left_out() -> None:
+    assert carried_text({"a": "b" * 2**20}) == ()
+    assert carried_text({"a": "b\0", "": "c", "x" * 80: "d", "dpi": (1, 1), "e": "f"}) == (("e", "f"),)

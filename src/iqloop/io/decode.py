@@ -23,6 +23,7 @@ from iqloop.io.formats import EXPECTED, PILLOW_FORMATS, describe, is_tiff, webp_
 from iqloop.io.photo import Photo, hash_pixels
 from iqloop.io.pillow_state import strict_pillow
 from iqloop.io.webp import is_webp, webp_size
+from iqloop.io.words import XMP_KEYWORD, carried_text, carried_xmp
 
 Array = NDArray[Any]
 
@@ -114,6 +115,8 @@ def _assemble(image: Image.Image, data: bytes | None, tiff: deep.DeepTiff | None
         sha256=hash_pixels(pixels, alpha) if data is None else hashlib.sha256(data).hexdigest(),
         lossless=name != "JPEG" and (name != "WEBP" or data is None or webp_is_lossless(data)),
         dpi=_dpi(image),
+        xmp=carried_xmp(image.info.get("xmp") or image.info.get(XMP_KEYWORD)),
+        text=carried_text(image.info) if image.format == "PNG" else (),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -104,8 +105,14 @@ def swap_red_blue(array: Array) -> Array:
     return array[..., [2, 1, 0, 3][: array.shape[-1]]]
 
 
-def encode_png16(samples: Array, exif: bytes | None, icc: bytes | None, dpi: tuple[float, float] | None) -> bytes:
-    """PNG of ``(H, W, C)`` uint16, C = 1, 2, 3 or 4."""
+def encode_png16(
+    samples: Array,
+    exif: bytes | None,
+    icc: bytes | None,
+    dpi: tuple[float, float] | None,
+    words: Iterable[tuple[str, str]] = (),
+) -> bytes:
+    """PNG of ``(H, W, C)`` uint16, C = 1, 2, 3 or 4; ``words`` are keywords (Latin-1) and values of text."""
     height, width, channels = samples.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = np.ascontiguousarray(samples.astype(">u2")).view(np.uint8).reshape(height, -1)
@@ -121,6 +128,8 @@ def encode_png16(samples: Array, exif: bytes | None, icc: bytes | None, dpi: tup
         parts.append(png_chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)))
     if exif:
         parts.append(png_chunk(b"eXIf", exif))
+    # Not compressed, without a language and without a translated keyword.
+    parts += [png_chunk(b"iTXt", name.encode("latin-1") + bytes(5) + value.encode()) for name, value in words]
     parts += [png_chunk(b"IDAT", packed[at : at + _STRIP_BYTES]) for at in range(0, len(packed), _STRIP_BYTES)]
     return b"".join([*parts, png_chunk(b"IEND", b"")])
 
@@ -130,7 +139,13 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
 
 
-def encode_tiff(samples: Array, exif: bytes | None, icc: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+def encode_tiff(
+    samples: Array,
+    exif: bytes | None,
+    icc: bytes | None,
+    dpi: tuple[float, float] | None,
+    xmp: bytes | None = None,
+) -> bytes:
     """TIFF of ``(H, W, C)`` uint8 or uint16, C = 1, 2, 3 or 4: deflate with horizontal differences, in strips.
 
     The EXIF block is the start of the file, so all that it points to stays where it was.
@@ -164,6 +179,8 @@ def encode_tiff(samples: Array, exif: bytes | None, icc: bytes | None, dpi: tupl
         fields[0x0152] = (3, (2,))  # the extra sample is alpha, not multiplied in
     if icc:
         fields[0x8773] = (7, icc)
+    if xmp:
+        fields[0x02BC] = (1, xmp)
     if dpi:
         fields |= {0x011A + axis: (5, (round(value * 1000), 1000)) for axis, value in enumerate(dpi)}
         fields[0x0128] = (3, (2,))  # per inch

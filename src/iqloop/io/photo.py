@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iqloop.errors import UsageError
+from iqloop.io.words import Text
 
 BitDepth = Literal[8, 16]
 
@@ -46,6 +47,11 @@ class Photo:
     """The source was not lossily compressed: decides how a WebP is written."""
     dpi: tuple[float, float] | None = None
     """Printing resolution, in dots per inch, horizontally and vertically."""
+    xmp: bytes | None = None
+    """XMP packet in UTF-8, its orientation 1 and its previews removed; None also where it describes more than the
+    picture."""
+    text: Text = ()
+    """Keywords and values of a PNG's text."""
 
     @property
     def height(self) -> int:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from iqloop.errors import ImageWriteError
 from iqloop.io import deep, exif
 from iqloop.io.files import refuse_existing, write_bytes_atomic
 from iqloop.io.formats import WRITABLE
 from iqloop.io.photo import Photo
+from iqloop.io.words import JPEG_LIMIT, XMP_KEYWORD, Text
 
 Array = NDArray[Any]
 
@@ -27,6 +29,15 @@ _LUMA: Final = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as Pillow makes grey."""
 
 
+class _Kept(NamedTuple):
+    """What goes out beside samples and profile."""
+
+    exif: bytes | None
+    dpi: tuple[float, float] | None
+    xmp: bytes | None
+    text: Text
+
+
 def write(
     photo: Photo, path: str | Path, *, overwrite: bool = False, metadata: bool = True, software: str | None = None
 ) -> Path:
@@ -35,8 +46,9 @@ def write(
     PNG and TIFF keep everything: 16 bits, alpha, greyscale. WebP is 8-bit RGB(A), lossless unless the source was
     lossy. JPEG and BMP are 8-bit (a 16-bit photo is rounded, as the suffix asks for it); a photo whose alpha is not
     opaque is refused. JPEG is written at quality 95, 4:4:4.
-    EXIF is kept in PNG, JPEG, WebP and TIFF; the ICC profile too, also with ``metadata=False`` as it defines the
-    colours (BMP holds neither). ``software`` goes into the EXIF Software tag, also with ``metadata=False``.
+    EXIF and XMP are kept in PNG, JPEG (packets of up to 65,000 bytes), WebP and TIFF, the text of a PNG in PNG; the ICC
+    profile too, also with ``metadata=False`` as it defines the colours (BMP holds none of it). ``software`` goes into
+    the EXIF Software tag, also with ``metadata=False``.
     Raises ImageWriteError.
     """
     path = Path(path)
@@ -59,13 +71,13 @@ def encode(photo: Photo, path: str | Path, *, metadata: bool = True, software: s
             raise ImageWriteError(path, f"{name} cannot hold the transparency of this image: use .png")
         samples = samples[..., :-1]
     block = _exif_block(photo, metadata, software)
-    dpi = photo.dpi if metadata else None
+    kept = _Kept(block, photo.dpi, photo.xmp, photo.text) if metadata else _Kept(block, None, None, ())
     try:
         if name == "TIFF":
-            return deep.encode_tiff(samples, block, photo.icc, dpi)
+            return deep.encode_tiff(samples, kept.exif, photo.icc, kept.dpi, kept.xmp)
         if bits == 16:
-            return deep.encode_png16(samples, block, photo.icc, dpi)
-        return _ENCODERS[name](samples, block, photo, dpi)
+            return deep.encode_png16(samples, kept.exif, photo.icc, kept.dpi, _words(kept))
+        return _ENCODERS[name](samples, photo, kept)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         detail = str(error) or type(error).__name__
         raise ImageWriteError(
@@ -109,30 +121,51 @@ def _exif_block(photo: Photo, metadata: bool, software: str | None) -> bytes | N
         return exif.with_software(None, software)
 
 
-def _png(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
-    return _save(samples, "PNG", exif=block, icc_profile=photo.icc, dpi=dpi)
+def _words(kept: _Kept) -> Text:
+    """All that a PNG holds as text."""
+    return kept.text if kept.xmp is None else (*kept.text, (XMP_KEYWORD, kept.xmp.decode()))
 
 
-def _jpeg(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
-    marked = b"Exif\0\0" + block if block else None
-    whole = None if dpi is None else tuple(round(value) for value in dpi)
+def _png(samples: Array, photo: Photo, kept: _Kept) -> bytes:
+    words = PngInfo()
+    for keyword, value in _words(kept):
+        words.add_itxt(keyword, value)
+    return _save(samples, "PNG", exif=kept.exif, icc_profile=photo.icc, dpi=kept.dpi, pnginfo=words)
+
+
+def _jpeg(samples: Array, photo: Photo, kept: _Kept) -> bytes:
     return _save(
-        samples, "JPEG", exif=marked, icc_profile=photo.icc, dpi=whole, quality=QUALITY, subsampling=0, optimize=False
+        samples,
+        "JPEG",
+        exif=b"Exif\0\0" + kept.exif if kept.exif else None,
+        icc_profile=photo.icc,
+        dpi=None if kept.dpi is None else tuple(round(value) for value in kept.dpi),
+        xmp=kept.xmp if kept.xmp and len(kept.xmp) <= JPEG_LIMIT else None,
+        quality=QUALITY,
+        subsampling=0,
+        optimize=False,
     )
 
 
-def _webp(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
-    # WebP has no grey: a profile for grey would not fit the RGB that is written.
-    icc = photo.icc if photo.icc and photo.icc[16:20] == b"RGB " else None
-    quality = 75 if photo.lossless else QUALITY  # for lossless it means effort
-    return _save(samples, "WEBP", exif=block, icc_profile=icc, lossless=photo.lossless, exact=True, quality=quality)
+def _webp(samples: Array, photo: Photo, kept: _Kept) -> bytes:
+    return _save(
+        samples,
+        "WEBP",
+        exif=kept.exif,
+        # WebP has no grey: a profile for grey would not fit the RGB that is written.
+        icc_profile=photo.icc if photo.icc and photo.icc[16:20] == b"RGB " else None,
+        xmp=kept.xmp,
+        lossless=photo.lossless,
+        exact=True,
+        quality=75 if photo.lossless else QUALITY,  # for lossless it means effort
+    )
 
 
-def _bmp(samples: Array, block: bytes | None, photo: Photo, dpi: tuple[float, float] | None) -> bytes:
-    return _save(samples, "BMP", dpi=dpi)
+def _bmp(samples: Array, photo: Photo, kept: _Kept) -> bytes:
+    return _save(samples, "BMP", dpi=kept.dpi)
 
 
-_ENCODERS: Final[dict[str, Callable[[Array, bytes | None, Photo, tuple[float, float] | None], bytes]]] = {
+_ENCODERS: Final[dict[str, Callable[[Array, Photo, _Kept], bytes]]] = {
     "PNG": _png,
     "JPEG": _jpeg,
     "WEBP": _webp,
