@@ -29,6 +29,8 @@ class Fault:
     status: int | None = None
     retry_after: float | None = None
     """Seconds that the server asks to wait."""
+    late: bool = False
+    """Whether all of the time that a request has was waited for."""
 
     def final(self, url: str, tries: int) -> CriticError:
         """The error after the last try."""
@@ -41,9 +43,8 @@ def fault_of(error: Exception) -> Fault | None:
     import openai
 
     if isinstance(error, openai.APITimeoutError):
-        return Fault(
-            "did not answer in time", "give a longer timeout, or a smaller concurrency", passing=True, reached=False
-        )
+        advice = "give a longer timeout, or a smaller concurrency"
+        return Fault("did not answer in time", advice, passing=True, reached=False, late=True)
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
         words = _short(str(cause)) or type(cause).__name__

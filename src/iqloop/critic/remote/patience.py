@@ -18,6 +18,8 @@ LONGEST_PAUSE = 60.0
 """Seconds that one pause takes at most, whatever a server asks for."""
 ALL_PAUSES = 120.0
 """Seconds that the pauses of one question take together at most."""
+LATE_RETRIES = 1
+"""Tries after one that waited in vain, at most: each costs minutes where others cost a pause."""
 FAILURES = 3
 """So many questions that finally failed, one after the other, and the server is taken to have gone."""
 LOOK_AGAIN = 10.0
@@ -71,6 +73,7 @@ class Patience:
                 pause = pause_before(attempt, fault, self._jitter)
                 # While it is in doubt whether the server is there, one try is enough to find out.
                 due = self.retries if self._failures < FAILURES else 0
+                due = min(due, LATE_RETRIES) if fault.late else due
                 if not fault.passing or attempt > due or waited + pause > ALL_PAUSES:
                     self._note(fault)
                     raise fault.final(self.url, attempt) from error
