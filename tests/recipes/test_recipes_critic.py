@@ -42,6 +42,17 @@ def test_score_a_folder_in_batches(folder: Path, critic: ScriptedCritic, monkeyp
     assert plain.stdout.splitlines()[0] == "path\tscore\tstd" and plain.stdout.count("\n") == 7
 
 
+@pytest.mark.parametrize("command", ["score", "perceive"])
+def test_some_files_of_a_folder(command: str, folder: Path, critic: ScriptedCritic, tmp_path: Path) -> None:
+    (row,) = lines(run(command, folder, "--json", "--include", "**/*.PNG", "--ignore", "sub/**"))
+    assert row["path"] == "in/noisy.png"
+    nothing = run(command, folder, "--include", "*.webp")
+    assert nothing.exit_code == 2 and "the globs leave none" in nothing.stderr
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra ray is not installed")
+    assert run(command, folder, "-o", tmp_path / "rows.parquet", "--include", "sub/*").exit_code == 0
+    assert parquet.read_table(tmp_path / "rows.parquet")["key"].to_pylist() == ["sub/clean.png"]
+
+
 def test_score_from_standard_input(photo: Path, critic: ScriptedCritic) -> None:
     (row,) = lines(run("score", "-", "--json", stdin=photo.read_bytes()))
     assert row["path"] == "-"

@@ -8,7 +8,7 @@ import click
 
 from iqloop.recipes import failures, options
 from iqloop.recipes.console import Console
-from iqloop.recipes.inputs import Input
+from iqloop.recipes.inputs import Filter, Input
 
 
 def describe_fields(source: Input, description: str) -> dict[str, Any]:
@@ -18,9 +18,10 @@ def describe_fields(source: Input, description: str) -> dict[str, Any]:
 
 @click.command("describe")
 @options.inputs()
+@options.filtered
 @options.ask_critic()
 @options.talk
-def command(inputs: tuple[str, ...], choice: options.CriticChoice, console: Console) -> int:
+def command(inputs: tuple[str, ...], chosen: Filter, choice: options.CriticChoice, console: Console) -> int:
     """Describe the quality of images in words.
 
     FILE_OR_FOLDER may be - for one image on standard input.
@@ -28,7 +29,7 @@ def command(inputs: tuple[str, ...], choice: options.CriticChoice, console: Cons
     from iqloop.recipes.inputs import ask_in_batches, gather
     from iqloop.recipes.loading import load_critic
 
-    sources = gather(inputs, stream=True)
+    sources = gather(inputs, stream=True, chosen=chosen)
     critic = load_critic(choice, needs=("describe",))
     with console.table("path", "description"), console.progress(len(sources), "describing") as progress:
         for source, found in ask_in_batches(sources, critic.describe, choice.batch_size, console):

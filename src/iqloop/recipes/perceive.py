@@ -9,7 +9,7 @@ import click
 
 from iqloop.recipes import failures, inputs, options
 from iqloop.recipes.console import Console
-from iqloop.recipes.inputs import Input
+from iqloop.recipes.inputs import Filter, Input
 from iqloop.recipes.scale.options import Spread, writes_rows
 
 if TYPE_CHECKING:
@@ -45,10 +45,13 @@ def perceive_fields(source: Input, found: Degradation) -> dict[str, Any]:
 
 @click.command("perceive")
 @options.inputs()
+@options.filtered
 @writes_rows
 @options.ask_critic()
 @options.talk
-def command(inputs: tuple[str, ...], spread: Spread, choice: options.CriticChoice, console: Console) -> int:
+def command(
+    inputs: tuple[str, ...], chosen: Filter, spread: Spread, choice: options.CriticChoice, console: Console
+) -> int:
     """Name what is wrong with images, and how much.
 
     FILE_OR_FOLDER may be - for one image on standard input. Classes: noise, blur, compression, darken, null (nothing
@@ -61,8 +64,8 @@ def command(inputs: tuple[str, ...], spread: Spread, choice: options.CriticChoic
     if spread.wanted(inputs):
         from iqloop.recipes.scale.run import ask_all
 
-        return ask_all("perceive", inputs, choice, spread, console)
-    sources = gather(inputs, stream=True)
+        return ask_all("perceive", inputs, chosen, choice, spread, console)
+    sources = gather(inputs, stream=True, chosen=chosen)
     critic = load_critic(choice, needs=("perceive",))
     reasoning = ""
     with (

@@ -9,7 +9,7 @@ import click
 
 from iqloop.recipes import failures, inputs, options
 from iqloop.recipes.console import Console
-from iqloop.recipes.inputs import Input
+from iqloop.recipes.inputs import Filter, Input
 from iqloop.recipes.scale.options import Spread, writes_rows
 
 if TYPE_CHECKING:
@@ -48,10 +48,13 @@ def score_fields(source: Input, rating: Rating, critic: Critic) -> dict[str, Any
 
 @click.command("score")
 @options.inputs()
+@options.filtered
 @writes_rows
 @options.ask_critic(decoding=True)
 @options.talk
-def command(inputs: tuple[str, ...], spread: Spread, choice: options.CriticChoice, console: Console) -> int:
+def command(
+    inputs: tuple[str, ...], chosen: Filter, spread: Spread, choice: options.CriticChoice, console: Console
+) -> int:
     """Score images with a critic.
 
     FILE_OR_FOLDER may be - for one image on standard input. Prints the mean and the standard deviation of the critic's
@@ -64,8 +67,8 @@ def command(inputs: tuple[str, ...], spread: Spread, choice: options.CriticChoic
     if spread.wanted(inputs):
         from iqloop.recipes.scale.run import ask_all
 
-        return ask_all("score", inputs, choice, spread, console)
-    sources = gather(inputs, stream=True)
+        return ask_all("score", inputs, chosen, choice, spread, console)
+    sources = gather(inputs, stream=True, chosen=chosen)
     critic = load_critic(choice)
     with console.table("path", "score", "std"), console.progress(len(sources), "scoring") as progress:
         for source, found in score_images(sources, critic, choice.batch_size, console):

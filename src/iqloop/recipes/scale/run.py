@@ -29,12 +29,17 @@ DIED = "the process that worked on it died every time: it may be damaged, or nee
 
 
 def ask_all(
-    command: rows.CommandName, named: Sequence[str], choice: CriticChoice, spread: Spread, console: Console
+    command: rows.CommandName,
+    named: Sequence[str],
+    chosen: Filter,
+    choice: CriticChoice,
+    spread: Spread,
+    console: Console,
 ) -> int:
     """``score`` or ``perceive`` with rows; the exit code."""
     choice = _elsewhere(choice)
     threads = spread.cpus if spread.engine == "ray" else None
-    listing = find(named)
+    listing = find(named, chosen)
     asked = {
         "command": command,
         "decoding": choice.decoding,
