@@ -885,7 +885,11 @@ def test_xmp_and_text_of_16_bits(tmp_path: Path) -> None:
 
 
 def test_xmp_says_what_is_true_of_the_output() -> None:
-    for turned in (b'tiff:Orientation="6"', b"tiff:Orientation='8'", b"<tiff:Orientation>3</tiff:Orientation>"):
+    for turned in (
+        b'tiff:Orientation="6"',
+        b"tiff:Orientation = '8'",
+        b"<tiff:Orientation>3</tiff:Orientation>",
+    ):
         assert carried_xmp(b"<x " + turned + b"/>") == b"<x " + re.sub(rb"\d", b"1", turned) + b"/>"
     assert carried_xmp(b"a<xmp:Thumbnails>1</xmp:Thumbnails>b<xmp:Thumbnails>2</xmp:Thumbnails>c") == b"abc"
     assert carried_xmp(b"a<xmp:Thumbnails>b") == b"a<xmp:Thumbnails>b"
@@ -898,6 +902,8 @@ def test_xmp_says_what_is_true_of_the_output() -> None:
         b'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/"',
         b"\0",
         b"x" * (2**20 + 1),
+        "\ud800",
+        (60, 120),
     ):
         assert carried_xmp(dropped) is None
 
@@ -925,6 +931,14 @@ def test_the_text_of_a_png_is_kept(tmp_path: Path) -> None:
     door.write(photo, tmp_path / "out.jpg")
 
 
+def test_a_text_called_xmp_is_no_packet(tmp_path: Path) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("xmp", "hello")
+    photo = door.read(saved(Image.fromarray(photograph()), "PNG", pnginfo=words))
+    assert photo.xmp is None and photo.text == (("xmp", "hello"),)
+
+
 def test_text_without_end_is_left_out() -> None:
     assert carried_text({"a": "b" * 2**20}) == ()
-    assert carried_text({"a": "b\0", "": "c", "x" * 80: "d", "dpi": (1, 1), "e": "f"}) == (("e", "f"),)
+    odd: dict[str, object] = {"a": "b\0", "": "c", "x" * 80: "d", "dpi": (1, 1), "海": "g", "h": "\ud800"}
+    assert carried_text({**odd, "e": "f"}) == (("e", "f"),)

@@ -115,7 +115,8 @@ def _assemble(image: Image.Image, data: bytes | None, tiff: deep.DeepTiff | None
         sha256=hash_pixels(pixels, alpha) if data is None else hashlib.sha256(data).hexdigest(),
         lossless=name != "JPEG" and (name != "WEBP" or data is None or webp_is_lossless(data)),
         dpi=_dpi(image),
-        xmp=carried_xmp(image.info.get("xmp") or image.info.get(XMP_KEYWORD)),
+        # Of a PNG "xmp" may be any text that somebody called so.
+        xmp=carried_xmp(image.info.get(XMP_KEYWORD if image.format == "PNG" else "xmp")),
         text=carried_text(image.info) if image.format == "PNG" else (),
     )
 

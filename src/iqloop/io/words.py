@@ -20,7 +20,7 @@ LIMIT: Final = 2**20
 JPEG_LIMIT: Final = 65_000
 """Bytes of a packet that fit one segment of a JPEG."""
 
-_ORIENTATION: Final = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
+_ORIENTATION: Final = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]")
 _ELSEWHERE: Final = (
     b"http://ns.google.com/photos/1.0/",
     b"http://ns.adobe.com/hdr-gain-map/",
@@ -33,17 +33,19 @@ _ENCODED: Final = "Raw profile type"
 """Keywords under which ImageMagick writes metadata of other kinds, as digits."""
 
 
-def carried_xmp(packet: bytes | str | None) -> bytes | None:
+def carried_xmp(packet: object) -> bytes | None:
     """A packet as it may go out: orientation 1, without previews and without a pointer to parts beyond the first.
 
-    None for what describes other contents of the file than its picture, is no UTF-8, or is longer than `LIMIT`.
+    None for what is neither bytes nor text, describes other contents of the file than its picture, is no UTF-8, or is
+    longer than `LIMIT`.
     """
-    data = (packet.encode() if isinstance(packet, str) else packet or b"").rstrip(b"\0")
-    if not 0 < len(data) <= LIMIT or any(name in data for name in _ELSEWHERE):
-        return None
     try:
+        data = packet.encode() if isinstance(packet, str) else packet if isinstance(packet, bytes) else b""
         data.decode()
-    except UnicodeDecodeError:
+    except UnicodeError:
+        return None
+    data = data.rstrip(b"\0")
+    if not 0 < len(data) <= LIMIT or any(name in data for name in _ELSEWHERE):
         return None
     return _EXTENDED.sub(b"", _ORIENTATION.sub(rb"\g<1>1", _without_previews(data)))
 
@@ -69,5 +71,10 @@ def carried_text(found: Mapping[Any, Any]) -> Text:
 
 
 def _is_text(name: str, value: str) -> bool:
+    try:
+        name.encode("latin-1")
+        value.encode()
+    except UnicodeError:
+        return False
     other = name == XMP_KEYWORD or name.startswith(_ENCODED)
     return 0 < len(name) <= 79 and "\0" not in name + value and not other

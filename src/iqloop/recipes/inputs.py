@@ -20,7 +20,8 @@ Verdict = TypeVar("Verdict")
 
 STREAM = "-"
 CALL_BATCHES = 4
-"""Batches that are handed over at once: a small critic works on several side by side, and idles where a call ends."""
+"""Batches that are handed over at once: a small critic works on several side by side, and idles where a call ends.
+`iqloop.critic.engine` takes as many at a time."""
 CALL_MEGAPIXELS = 48.0
 """What is handed over at once ends early with this many megapixels: 48 are 0.6 GB as float32."""
 
