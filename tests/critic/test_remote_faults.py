@@ -284,6 +284,24 @@ def test_a_server_that_dies_in_the_middle_costs_what_was_not_done(serve: Serve, 
     assert result.stderr.count("\n") == 2
 
 
+def test_a_server_that_dies_in_a_run_of_500_loses_nothing(serve: Serve, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number:03d}.png" for number in range(500)]
+    for number, file in enumerate(files):
+        Image.new("RGB", (28, 28), (number % 256, number // 256, 0)).save(file)
+    server = serve(says(FINE))
+    server.answers_left = 203
+    options = ("--critic-option", "retries=0", "--decode", "reason", "--json")
+    rows = lines(run("score", tmp_path, "--critic", server.url, *options))
+    assert [row["path"] for row in rows] == list(map(str, files))
+    missing = [row["path"] for row in rows if "error" in row]
+    assert 290 <= len(missing) <= 305
+    again = serve(says(FINE))
+    rest = run("score", *missing, "--critic", again.url, *options)
+    assert rest.exit_code == 0 and [row["path"] for row in lines(rest)] == missing
+    # What was under way when it died is all that was asked twice: no more than one call, of four batches of eight.
+    assert len(server.asked) + len(again.asked) <= 500 + 32
+
+
 def test_answers_that_cannot_be_read_are_named(serve: Serve, files: list[Path]) -> None:
     server = serve(says("Nice picture!"))
     result = run("score", files[0], "--critic", server.url, "--decode", "reason", "--json")
