@@ -908,6 +908,15 @@ def test_xmp_says_what_is_true_of_the_output() -> None:
         assert carried_xmp(dropped) is None
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_an_orientation_that_only_xmp_knows_is_applied_once(suffix: str, tmp_path: Path) -> None:
+    turned = PACKET.replace(b'Orientation="1"', b'Orientation="6"')
+    photo = door.read(with_packet("PNG", turned))
+    assert (photo.width, photo.height) == (40, 56) and photo.xmp == PACKET
+    again = door.read(door.write(photo, tmp_path / f"out{suffix}"))
+    assert (again.width, again.height) == (40, 56) and again.xmp == PACKET
+
+
 def test_a_packet_that_no_jpeg_holds_is_left_out_of_it(tmp_path: Path) -> None:
     photo = door.read(with_packet("PNG", PACKET + b" " * 70_000))
     assert "xmp" not in opened(door.write(photo, tmp_path / "out.jpg")).info
