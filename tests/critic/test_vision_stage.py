@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from iqloop.critic.checkpoint import CheckpointSource, load
-from iqloop.critic.training.crops import Plan
+from iqloop.critic.training.crops import Crops, Label, Plan, well_rated
+from iqloop.critic.training.opinion import FUNCTIONS
 from iqloop.critic.training.pairs import PairPlan
-from iqloop.critic.training.vision import VisionSettings, rate_at, train_vision, whitened_dct
+from iqloop.critic.training.vision import Heads, VisionSettings, loss_of, rate_at, train_vision, whitened_dct
+from iqloop.critic.verdicts import CLASSES
 from tests.conftest import Photograph
 
 SETTINGS = VisionSettings(
@@ -25,7 +27,9 @@ class Killed(Exception):
     pass
 
 
-def train(tiny_folder: Path, folder: Path, images: list[Any], stop: bool = False) -> dict[str, torch.Tensor]:
+def train(
+    tiny_folder: Path, folder: Path, images: list[Any], stop: bool = False, settings: VisionSettings = SETTINGS
+) -> dict[str, torch.Tensor]:
     visual = load(
         CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True
     ).model.model.visual.requires_grad_(True)
@@ -35,7 +39,7 @@ def train(tiny_folder: Path, folder: Path, images: list[Any], stop: bool = False
         if stop and row["step"] == 4:
             raise Killed
 
-    train_vision(visual, images, [(images[0], 3.0)], images, (), replace(SETTINGS), folder, log, workers=0)
+    train_vision(visual, images, [(images[0], 3.0)], images, (), settings, folder, log, workers=0)
     return dict(visual.state_dict())
 
 
@@ -60,3 +64,46 @@ def test_the_rate_rises_and_falls() -> None:
     rates = [rate_at(step, 100, 0.1) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates[-1] < 0.03
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_heads_learn_first_and_the_mean_is_what_comes_out(
+    tiny_folder: Path, photograph: Photograph, tmp_path: Path
+) -> None:
+    images = [photograph("astronaut", 300), photograph("coffee", 280)]
+    begin = train(tiny_folder, tmp_path / "begin", images, settings=replace(SETTINGS, steps=1, fresh=False, rate=0.0))
+    alone = train(tiny_folder, tmp_path / "alone", images, settings=replace(SETTINGS, fresh=False, heads_first=4))
+    assert all(torch.equal(begin[key], alone[key]) for key in begin if key.endswith("qkv.weight"))
+    learned = train(tiny_folder, tmp_path / "mean", images, settings=replace(SETTINGS, fresh=False, average=0.9))
+    state = torch.load(tmp_path / "mean" / "vision.pt", weights_only=True)
+    assert all(torch.equal(learned[key], state["visual"][key]) for key in learned)
+    key = "blocks.0.attn.qkv.weight"
+    moved = (state["learning"][f"visual.{key}"] - begin[key]).norm()
+    assert 0 < (learned[key] - begin[key]).norm() < moved  # an average lags behind
+
+
+def test_severity_is_read_for_the_function_that_it_is() -> None:
+    heads = Heads(16)
+    outputs = [torch.zeros_like(out) for out in heads(torch.zeros(1, 4, 16))]
+    function = FUNCTIONS.index("compression_jpeg")
+    label = Label(CLASSES.index("compression"), function, 4, 3.0)
+    unsure = float(loss_of(outputs, [label]))
+    outputs[2][0, function, 3] = 50.0
+    assert float(loss_of(outputs, [label])) == pytest.approx(unsure - np.log(5), abs=1e-4)
+    outputs[2][0, function - 1, 0] = 50.0  # what another function's severity would be is not asked
+    assert float(loss_of(outputs, [label])) == pytest.approx(unsure - np.log(5), abs=1e-4)
+
+
+def test_classes_are_drawn_in_their_shares(photograph: Photograph) -> None:
+    image = photograph("coffee", 64)
+    shares = {"noise": 1e-9, "blur": 1.0, "compression": 3.0, "darken": 1e-9}
+    crops = Crops([image], (), [Plan(28, 600)], seed=0, clean_share=0.0, shares=shares)
+    drawn = [CLASSES[label.distortion_class or 0] for label in crops.batch(0).labels if not label.also]
+    assert set(drawn) == {"blur", "compression"}
+    assert drawn.count("compression") / len(drawn) == pytest.approx(0.75, abs=0.06)
+
+
+def test_fair_photographs_serve_at_half_their_size(photograph: Photograph) -> None:
+    image = photograph("astronaut", 300)
+    good, fair = well_rated([(image, 3.9), (image, 3.2), (image, 2.0)])
+    assert good is image and fair.shape == (150, 150, 3)
+    assert abs(float(fair.mean()) - float(image.mean())) < 1

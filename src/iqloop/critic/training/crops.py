@@ -5,7 +5,7 @@ Every batch is a function of (seed, step), so a run that is resumed sees what an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,9 @@ CLEAN_SHARE = 0.2
 """Of what is not rated: as many clean crops as of each distortion."""
 MIXED_SHARE = 0.15
 """Fraction of the distorted images that get two or three distortions of different classes."""
-CLEAN_OPINION = 3.7
-"""Rated photographs from this score on serve as clean ones too: they widen what a clean photograph looks like."""
+CLEAN_OPINION, FAIR_OPINION = 3.7, 3.0
+"""Rated photographs from the first score on serve as clean ones too, those from the second on at half their size, where
+what is wrong with them hardly shows: they widen what a clean photograph looks like."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,10 @@ def load_rated(
 
 
 def well_rated(rated: Sequence[tuple[Bytes, float]]) -> list[Bytes]:
-    """The rated photographs that people found good, to be distorted as well."""
-    return [image for image, score in rated if score >= CLEAN_OPINION]
+    """The rated photographs that people found good, and the fair ones at half their size, to be distorted as well."""
+    good = [image for image, score in rated if score >= CLEAN_OPINION]
+    fair = [image for image, score in rated if FAIR_OPINION <= score < CLEAN_OPINION]
+    return good + [np.asarray(Image.fromarray(image).reduce(2), dtype=np.uint8) for image in fair]
 
 
 class Crops(IterableDataset[Batch]):
@@ -135,11 +138,12 @@ class Crops(IterableDataset[Batch]):
         start: int = 0,
         rated_share: float = RATED_SHARE,
         clean_share: float = CLEAN_SHARE,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.photographs, self.rated, self.plans = photographs, rated, plans
         self.seed, self.start = seed, start
-        self.rated_share, self.clean_share = rated_share, clean_share
+        self.rated_share, self.clean_share, self.shares = rated_share, clean_share, shares
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(0)
@@ -161,7 +165,8 @@ class Crops(IterableDataset[Batch]):
         if self.rated and rng.random() < self.rated_share:
             image, score = self.rated[int(rng.integers(len(self.rated)))]
             return flip(cut(image, side, rng), rng), Label(None, None, None, score)
-        return distorted(self.photographs[int(rng.integers(len(self.photographs)))], side, rng, self.clean_share)
+        photograph = self.photographs[int(rng.integers(len(self.photographs)))]
+        return distorted(photograph, side, rng, self.clean_share, self.shares)
 
 
 def stream(crops: Crops, workers: int) -> Iterator[Batch]:
@@ -175,12 +180,17 @@ def stream(crops: Crops, workers: int) -> Iterator[Batch]:
 
 
 def distorted(
-    photograph: Bytes, side: int, rng: np.random.Generator, clean_share: float = CLEAN_SHARE
+    photograph: Bytes,
+    side: int,
+    rng: np.random.Generator,
+    clean_share: float = CLEAN_SHARE,
+    shares: Mapping[str, float] | None = None,
 ) -> tuple[Bytes, Label]:
     """A crop of a photograph at a random scale, distorted or clean.
 
     The scale goes from short side 224, as in DQ-495K, to `SOFTEST` times native: photographs differ in how sharp they
-    are at their pixels, and a critic that knows only crisp ones calls every other one blurred.
+    are at their pixels, and a critic that knows only crisp ones calls every other one blurred. ``shares`` say how often
+    each class of damage is drawn, relative to the others; all alike by default.
     """
     image = scene(photograph, side, rng)
     if rng.random() < clean_share:
@@ -188,7 +198,8 @@ def distorted(
     else:
         several = int(rng.integers(1, 3)) if rng.random() < MIXED_SHARE else 0
         damages = [name for name in CLASSES if name != "null"]
-        chosen = [damages[i] for i in rng.permutation(len(damages))[: 1 + several]]
+        order = rng.permutation(len(damages)) if shares is None else _drawn([shares[name] for name in damages], rng)
+        chosen = [damages[i] for i in order[: 1 + several]]
         mixture = distort.draw_mixture(chosen, rng)
         image = distort.apply_all(image, mixture, seed=int(rng.integers(2**31)))
         label = label_of(mixture)
@@ -196,6 +207,12 @@ def distorted(
     if rng.random() < RECODED_SHARE:
         image = compression.jpeg(image, int(rng.integers(88, 98)))
     return image, label
+
+
+def _drawn(weights: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
+    """All indices in a random order, the heavier ones rather first."""
+    p = np.asarray(weights, dtype=np.float64)
+    return rng.choice(len(p), len(p), replace=False, p=p / p.sum())
 
 
 def scene(photograph: Bytes, side: int, rng: np.random.Generator) -> Bytes:

@@ -155,8 +155,8 @@ class CropsAndPairs(Crops):
         crops: as `Crops` takes them.
     """
 
-    def __init__(self, tools: Sequence[Tool], *crops: Any) -> None:
-        super().__init__(*crops)
+    def __init__(self, tools: Sequence[Tool], *crops: Any, **shares: Any) -> None:
+        super().__init__(*crops, **shares)
         self.tools = tools
 
     def batch(self, step: int) -> Batch | tuple[Pair, ...]:  # type: ignore[override]  # what a plan asks for

@@ -3,16 +3,16 @@
 Three things make a tower of four million parameters learn this on two CPU cores: the fast forward of
 `iqloop.critic.fast`; a patch embedding that starts as a whitened 2-D DCT (natural patches fall as 1/f, so a random
 start drowns the high frequencies that tell noise, blur and compression apart); and small crops first, large ones later.
-Heads on the mean visual token ask more than the product will (which of 18 functions, not only which class): richer
-labels, better features. Of pairs of one scene (`iqloop.critic.training.pairs`) a head learns which is better, each
-image seen alone: what a comparison will need of the tower is learned before there is any language. The heads are thrown
-away.
+Heads on the mean visual token ask more than the product will (which of 18 functions at which severity, not only which
+class): richer labels, better features. Of pairs of one scene (`iqloop.critic.training.pairs`) a head learns which is
+better, each image seen alone: what a comparison will need of the tower is learned before there is any language. The
+heads are thrown away.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from iqloop.critic.evaluation.comparison import CLEAR
 from iqloop.critic.pixels import patchify
@@ -46,11 +47,21 @@ class VisionSettings:
     native: Plan = field(default_factory=lambda: Plan(side=336, count=14))
     """In the place of every fifth large one: as large as the views of a whole file."""
     pairs: PairPlan = field(default_factory=lambda: PairPlan(side=224, count=16))
-    """In the place of every fifth, two images a pair."""
+    """In the place of every tenth, two images a pair."""
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {"noise": 0.5, "blur": 1.0, "compression": 1.5, "darken": 1.0}
+    )
+    """How often each class of damage is drawn, relative to the others: noise is learned first and best."""
+    clean_share: float = 0.25
+    average: float = 0.998
+    """Decay of the moving average of the tower's weights, which is what the stage yields."""
+    heads_first: int = 0
+    """Steps on which only the heads learn: new ones would spoil a tower that goes on from trained weights."""
+    heads_rate: float = 2e-3
     rate: float = 5e-3
-    """Peak rate of matrices, by Muon with AdamW-like update size."""
+    """Peak rate of the tower's matrices, by Muon with AdamW-like update size."""
     embed_rate: float = 5e-4
-    """Peak rate of everything else; too high a rate unlearns the DCT start."""
+    """Peak rate of everything else in it; too high a rate unlearns the DCT start."""
     weight_decay: float = 0.02
     warmup: float = 0.05
     seed: int = 0
@@ -59,22 +70,25 @@ class VisionSettings:
     def plans(self) -> list[Plan]:
         """What each step draws."""
         switch = round(self.steps * self.small_share)
-        large = (self.large, self.pairs, self.large, self.large, self.native)
+        half = [self.large, self.large, self.native, self.large]
+        large = [*half, self.large, *half, self.pairs]
         return [self.small] * switch + [large[i % len(large)] for i in range(self.steps - switch)]
 
 
 class Heads(nn.Module):
-    """Linear read-outs of the mean visual token: class, function, severity, score, and worth among its like."""
+    """Linear read-outs of the mean visual token: class, function, severity if it is that function, score, and worth
+    among its like."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.sizes = (len(CLASSES), len(FUNCTIONS), len(SEVERITIES), 1, 1)
+        self.sizes = (len(CLASSES), len(FUNCTIONS), len(FUNCTIONS) * len(SEVERITIES), 1, 1)
         self.out = nn.Linear(width, sum(self.sizes))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """``(B, tokens, width)`` to logits of class, function and severity, the score and the worth."""
-        return tuple(torch.as_tensor(self.out(self.norm(tokens.mean(1)))).split(self.sizes, dim=-1))
+        """``(B, tokens, width)`` to logits of class, function and severity ``(B, functions, 5)``, score and worth."""
+        classes, functions, severities, score, worth = self.out(self.norm(tokens.mean(1))).split(self.sizes, dim=-1)
+        return classes, functions, severities.unflatten(-1, (len(FUNCTIONS), len(SEVERITIES))), score, worth
 
 
 def embed(visual: Any, pixels: Tensor) -> Tensor:
@@ -91,6 +105,8 @@ def loss_of(outputs: Sequence[Tensor], labels: Sequence[Label]) -> Tensor:
     classes, functions, severities, scores, _ = outputs
     total = scores.new_zeros(())
     total = total + present(classes, labels) + 0.5 * _known(functions, [label.function for label in labels])
+    rows = torch.arange(len(labels), device=scores.device)
+    severities = severities[rows, [label.function or 0 for label in labels]]
     total = total + _known(severities, [None if x.severity is None else x.severity - 1 for x in labels])
     target = torch.tensor([label.score for label in labels], device=scores.device)
     return total + 0.5 * F.mse_loss(3 + scores[:, 0], target)
@@ -169,7 +185,8 @@ def accuracy(visual: Any, heads: Heads, batches: Sequence[Batch]) -> dict[str, f
             hit = int(outputs[0][i].argmax()) in (label.distortion_class, *label.also)
             right[label.distortion_class].append(float(hit))
             if label.severity is not None and not label.also:
-                levels.append(float(hit and int(outputs[2][i].argmax()) == label.severity - 1))
+                severity = outputs[2][i, int(outputs[1][i].argmax())].argmax()
+                levels.append(float(hit and int(severity) == label.severity - 1))
     result = {f"class/{CLASSES[i]}": float(np.mean(hits)) for i, hits in right.items() if hits}
     result["class"] = float(np.mean(list(result.values())))
     result["level"] = float(np.mean(levels))
@@ -237,6 +254,8 @@ def train_vision(
 ) -> dict[str, float]:
     """Train the tower in place; checkpoints and resumes in ``folder``. Returns the held-out figures.
 
+    What it yields, tower and heads alike, is the moving average of the weights.
+
     Without ``tools`` all pairs are of severities.
     """
     torch.manual_seed(settings.seed)
@@ -244,40 +263,58 @@ def train_vision(
     checkpoint = folder / "vision.pt"
     state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
     start = state["step"] if state else 0
-    batches = stream(CropsAndPairs(tools, photographs, rated, plans, settings.seed, start), workers)
+    crops = CropsAndPairs(
+        tools,
+        photographs,
+        rated,
+        plans,
+        settings.seed,
+        start,
+        clean_share=settings.clean_share,
+        shares=settings.shares,
+    )
+    batches = stream(crops, workers)
     heads = Heads(visual.config.out_hidden_size)
     if settings.fresh:
         first = Crops(photographs, (), plans, settings.seed + 1).batch(0).pixels
         patches = patchify(first.permute(0, 3, 1, 2).float() / 255)[0]
         with torch.no_grad():
             visual.patch_embed.proj.weight.copy_(whitened_dct(visual.config.hidden_size, patches))
-    validation = Crops(held_out, (), [settings.large] * 20, settings.seed + 7)
-    test = [validation.batch(i) for i in range(12)]
+    validation = Crops(held_out, (), [settings.large] * 30, settings.seed + 7)
+    test = [validation.batch(i) for i in range(30)]
     compared = CropsAndPairs(tools, held_out, (), [settings.pairs] * 20, settings.seed + 7)
     pairs_test: list[Batch | Sequence[Pair]] = [compared.batch(i) for i in range(12)]
-    pair = optimisers((visual, heads), settings.rate, settings.embed_rate, settings.weight_decay)
-    peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in pair]
+    both = nn.ModuleDict({"visual": visual, "heads": heads})
+    tower = optimisers((visual,), settings.rate, settings.embed_rate, settings.weight_decay)
+    every = (*tower, torch.optim.AdamW(heads.parameters(), lr=settings.heads_rate, weight_decay=0.0, betas=(0.9, 0.95)))
+    peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in every]
+    mean = AveragedModel(both, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
     if state is not None:
-        visual.load_state_dict(state["visual"])
-        heads.load_state_dict(state["heads"])
-        for optimiser, saved in zip(pair, state["optimisers"], strict=True):
+        both.load_state_dict(state["learning"])
+        mean.load_state_dict(state["mean"])
+        for optimiser, saved in zip(every, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+    averaged: Any = mean.module
+    mean_visual, mean_heads = averaged["visual"], averaged["heads"]
 
     def held_out_figures() -> dict[str, float]:
-        return {**accuracy(visual, heads, test), **preferences(visual, heads, pairs_test)}
+        found = accuracy(mean_visual, mean_heads, test)
+        return {**found, **preferences(mean_visual, mean_heads, pairs_test)}
 
     began, losses = time.monotonic(), []
     for step, batch in enumerate(batches, start=start):
         factor = rate_at(step, settings.steps, settings.warmup)
-        for optimiser, rates in zip(pair, peaks, strict=True):
+        for optimiser, rates in zip(every, peaks, strict=True):
+            waits = optimiser in tower and step < settings.heads_first
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+                group["lr"] = 0.0 if waits else rate * factor
         loss = step_loss(visual, heads, batch)
         loss.backward()
-        nn.utils.clip_grad_norm_([*visual.parameters(), *heads.parameters()], 1.0)
-        for optimiser in pair:
+        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        for optimiser in every:
             optimiser.step()
             optimiser.zero_grad()
+        mean.update_parameters(both)
         losses.append(loss.item())
         done = step + 1
         if done % 50 == 0:
@@ -286,12 +323,15 @@ def train_vision(
             log({"step": done, **held_out_figures()})
             folder.mkdir(parents=True, exist_ok=True)
             state = {
-                "visual": visual.state_dict(),
-                "heads": heads.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in pair],
+                "visual": mean_visual.state_dict(),
+                "heads": mean_heads.state_dict(),
+                "learning": both.state_dict(),
+                "mean": mean.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in every],
                 "step": done,
             }
             partial = checkpoint.with_suffix(".partial")
             torch.save(state, partial)
             partial.replace(checkpoint)
+    visual.load_state_dict(mean_visual.state_dict())
     return held_out_figures()

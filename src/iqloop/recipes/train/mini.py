@@ -31,8 +31,10 @@ GRPO_RATE = 2e-5
 """Of a model a thousand times smaller than the one that the papers' 1e-6 is for."""
 CONTINUED = 0.4
 """Fraction of the peak rates for a warm start that goes on from trained weights."""
-CONTINUED_VISION = 0.12
+CONTINUED_VISION = 0.2
 """The same for the vision stage: at 0.4 the tower loses more than thousands of steps bring back (docs/log.md)."""
+HEADS_FIRST = 150
+"""Steps on which the new heads of a vision stage that goes on from trained weights learn alone."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     photographs, rated, held_out = _data(run)
     settings = VisionSettings(steps=run.vision_steps, seed=run.seed)
     if run.begin is not None:
-        settings = replace(settings, fresh=False, small_share=0.0)
+        settings = replace(settings, fresh=False, small_share=0.0, heads_first=HEADS_FIRST)
         settings = replace(settings, rate=settings.rate * CONTINUED_VISION, embed_rate=settings.embed_rate / 2)
     log = _logger(run, "vision", say)
     tower = model.model.visual
