@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from iqloop.critic.training.crops import Label
 from iqloop.critic.training.reasoning import NAMES
@@ -41,7 +42,12 @@ def test_variants_are_trained_measured_and_kept(tiny_folder: Path, data: Path, t
     told: list[str] = []
     results, spreads = run(names, scale, tmp_path / "out", told.append)
     assert list(results) == names
-    assert results["start"] != results["supervised"], "trained; a tiny critic earns no reward to learn from"
+    begin, trained = (
+        load_file(folder / "model.safetensors") for folder in (tiny_folder, tmp_path / "out/supervised/final")
+    )
+    assert any(not torch.equal(begin[key], trained[key].to(begin[key].dtype)) for key in begin), (
+        "trained; by reinforcement a tiny critic earns no reward to learn from"
+    )
     assert list(spreads["joint"]) == [1] and list(spreads["start"]) == [0]
     assert not list((tmp_path / "out/joint").glob("at-*")), "weights along the way are looked at once"
     kept = json.loads((tmp_path / "out/joint.json").read_text())
