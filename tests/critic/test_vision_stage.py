@@ -9,13 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from iqloop.critic.checkpoint import CheckpointSource, load
 from iqloop.critic.training.crops import Crops, Label, Plan, well_rated
 from iqloop.critic.training.opinion import FUNCTIONS
 from iqloop.critic.training.pairs import PairPlan
-from iqloop.critic.training.vision import Heads, VisionSettings, loss_of, rate_at, train_vision, whitened_dct
+from iqloop.critic.training.vision import (
+    TOWER,
+    Heads,
+    VisionSettings,
+    load_tower,
+    loss_of,
+    rate_at,
+    train_vision,
+    whitened_dct,
+)
 from iqloop.critic.verdicts import CLASSES
+from iqloop.errors import UsageError
 from tests.conftest import Photograph
 
 SETTINGS = VisionSettings(
@@ -74,8 +85,10 @@ def test_heads_learn_first_and_the_mean_is_what_comes_out(
     alone = train(tiny_folder, tmp_path / "alone", images, settings=replace(SETTINGS, fresh=False, heads_first=4))
     assert all(torch.equal(begin[key], alone[key]) for key in begin if key.endswith("qkv.weight"))
     learned = train(tiny_folder, tmp_path / "mean", images, settings=replace(SETTINGS, fresh=False, average=0.9))
+    tower, heads = load_tower(tmp_path / "mean" / TOWER)
+    assert all(torch.allclose(learned[key], tower[key], atol=1e-3) for key in learned)  # in half precision
+    assert set(heads) == set(Heads(64).state_dict())
     state = torch.load(tmp_path / "mean" / "vision.pt", weights_only=True)
-    assert all(torch.equal(learned[key], state["visual"][key]) for key in learned)
     key = "blocks.0.attn.qkv.weight"
     moved = (state["learning"][f"visual.{key}"] - begin[key]).norm()
     assert 0 < (learned[key] - begin[key]).norm() < moved  # an average lags behind
@@ -107,3 +120,12 @@ def test_fair_photographs_serve_at_half_their_size(photograph: Photograph) -> No
     good, fair = well_rated([(image, 3.9), (image, 3.2), (image, 2.0)])
     assert good is image and fair.shape == (150, 150, 3)
     assert abs(float(fair.mean()) - float(image.mean())) < 1
+
+
+def test_a_tower_is_not_any_file(tmp_path: Path) -> None:
+    text, other = tmp_path / "text", tmp_path / "other.safetensors"
+    text.write_text("no weights")
+    save_file({"weight": torch.zeros(2)}, other)
+    for path in (text, other, tmp_path / "missing"):
+        with pytest.raises(UsageError, match="expected the tower of a vision stage"):
+            load_tower(path)

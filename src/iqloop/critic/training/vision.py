@@ -29,6 +29,7 @@ from iqloop.critic.training.crops import Batch, Crops, Label, Plan, stream
 from iqloop.critic.training.opinion import FUNCTIONS
 from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.verdicts import CLASSES, SEVERITIES
+from iqloop.errors import UsageError
 
 Log = Callable[[dict[str, float]], None]
 
@@ -241,6 +242,39 @@ def rate_at(step: int, steps: int, warmup: float) -> float:
     return float(0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * t)))
 
 
+TOWER = "tower.safetensors"
+"""The stage's result in its folder."""
+
+
+def save_tower(path: Path, visual: nn.Module, heads: nn.Module) -> None:
+    """Tower and heads in half precision, for the next stage to begin with; whole or not at all."""
+    from safetensors.torch import save_file
+
+    parts = {"visual": visual, "heads": heads}
+    weights = {f"{part}.{key}": value for part, module in parts.items() for key, value in module.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    save_file({key: value.half().contiguous() for key, value in weights.items()}, partial)
+    partial.replace(path)
+
+
+def load_tower(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The states of tower and heads that `save_tower` wrote, in float32. Raises `UsageError` for another file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: expected the tower of a vision stage ({error})") from error
+    visual, heads = (
+        {key.removeprefix(part): value.float() for key, value in weights.items() if key.startswith(part)}
+        for part in ("visual.", "heads.")
+    )
+    if not visual or not heads:
+        raise UsageError(f"{path}: expected the tower of a vision stage, with the weights visual.* and heads.*")
+    return visual, heads
+
+
 def train_vision(
     visual: Any,
     photographs: Sequence[np.ndarray[Any, Any]],
@@ -254,7 +288,7 @@ def train_vision(
 ) -> dict[str, float]:
     """Train the tower in place; checkpoints and resumes in ``folder``. Returns the held-out figures.
 
-    What it yields, tower and heads alike, is the moving average of the weights.
+    What it yields, tower and heads alike, is the moving average of the weights; ``folder / TOWER`` has it.
 
     Without ``tools`` all pairs are of severities.
     """
@@ -322,9 +356,8 @@ def train_vision(
         if done % settings.save_every == 0 or done == settings.steps:
             log({"step": done, **held_out_figures()})
             folder.mkdir(parents=True, exist_ok=True)
+            save_tower(folder / TOWER, mean_visual, mean_heads)
             state = {
-                "visual": mean_visual.state_dict(),
-                "heads": mean_heads.state_dict(),
                 "learning": both.state_dict(),
                 "mean": mean.state_dict(),
                 "optimisers": [optimiser.state_dict() for optimiser in every],

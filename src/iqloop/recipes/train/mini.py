@@ -52,6 +52,8 @@ class MiniRun:
     """Every fifth rated photograph, starting at this one, is kept for measuring; None trains on all."""
     begin: str | None = None
     """Checkpoint folder, or ``qinsight-mini``, that the run goes on from; None starts from random weights."""
+    tower: Path | None = None
+    """What the warm start sees with: a vision stage's result; None takes that of the run's own."""
     freeze_vision: bool = False
     """The warm start leaves the tower as it is: what the vision stage taught is kept whole."""
     workers: int = 1
@@ -92,6 +94,11 @@ _DEFAULT = MiniRun(Path(), Path())
     help="Checkpoint folder to go on from, or qinsight-mini: the weights of the package. Default: random weights.",
 )
 @click.option(
+    "--tower",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What the warm start sees with: tower.safetensors of another run's vision stage. Default: this run's own.",
+)
+@click.option(
     "--freeze-vision", is_flag=True, help="The warm start leaves the vision tower as the vision stage made it."
 )
 @click.option("--workers", type=click.IntRange(0), default=_DEFAULT.workers, show_default=True, help="Data processes.")
@@ -111,6 +118,7 @@ def command(
     seed: int,
     fold: int,
     begin: str | None,
+    tower: Path | None,
     freeze_vision: bool,
     workers: int,
     threads: int,
@@ -130,6 +138,7 @@ def command(
         seed=seed,
         fold=None if fold < 0 else fold,
         begin=begin,
+        tower=tower,
         freeze_vision=freeze_vision,
         workers=workers,
         threads=threads,
@@ -215,19 +224,19 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
 def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
+    from iqloop.critic.training.vision import TOWER, load_tower
     from iqloop.critic.training.warmstart import WarmstartSettings, train_warmstart
     from iqloop.restorers.registry import package_tools
 
     torch.set_num_threads(run.threads)
-    vision = run.run / "vision.pt"
-    if not vision.exists() and run.begin is None:
-        raise UsageError(f"{vision} is missing: run  iqloop train mini --stage vision --run {run.run}  first")
+    tower = run.tower or run.run / TOWER
+    if not tower.exists() and run.begin is None:
+        raise UsageError(f"{tower} is missing: run  iqloop train mini --stage vision --run {run.run}  first")
     checkpoint = _as_checkpoint(*_model(run))
     heads = None
-    if vision.exists():
-        seen = torch.load(vision, weights_only=True)
-        checkpoint.model.model.visual.load_state_dict(seen["visual"])
-        heads = seen["heads"]
+    if tower.exists():
+        visual, heads = load_tower(tower)
+        checkpoint.model.model.visual.load_state_dict(visual)
     photographs, rated, held_out = _data(run)
     settings = WarmstartSettings(steps=run.warmstart_steps, seed=run.seed)
     if run.begin is not None:
