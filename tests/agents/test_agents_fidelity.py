@@ -14,7 +14,7 @@ from torch import Tensor
 from iqloop.agents.candidate import Candidate, pixel_hash
 from iqloop.agents.fidelity import measure_fidelity
 from iqloop.agents.judge import JudgeSettings, check_fidelity
-from iqloop.agents.resize import enlarge, shrink
+from iqloop.agents.resize import at_size, enlarge
 from iqloop.agents.sanity import find_fault
 from iqloop.critic.verdicts import Degradation
 from iqloop.restorers.tool import Treatment
@@ -134,10 +134,10 @@ def test_a_denoised_sky_is_kept() -> None:
 
 def test_upscaled_candidates_are_compared_at_the_input_size() -> None:
     clean = picture("astronaut")
-    small = shrink(clean, (112, 112))
+    small = at_size(clean, (112, 112))
     assert refusal(clean, small, "low-resolution", None) is None
     assert refusal(enlarge(small, 2), small, "low-resolution", None) is None
-    assert refusal(enlarge(shrink(picture("coffee"), (112, 112)), 2), small, "low-resolution", None) is not None
+    assert refusal(enlarge(at_size(picture("coffee"), (112, 112)), 2), small, "low-resolution", None) is not None
 
 
 def test_identity_is_one_and_small_images_work() -> None:

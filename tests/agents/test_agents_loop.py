@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from iqloop.agents import Budget, Cache, Event, JudgeSettings, Restoration, RestoreSettings, restore
-from iqloop.agents.resize import enlarge, shrink
+from iqloop.agents.resize import at_size, enlarge
 from iqloop.agents.stop import STOP_REASONS
 from iqloop.agents.trace import to_document, to_json, trace_schema, with_files, without_times
 from iqloop.critic.verdicts import Unparsed
@@ -427,7 +427,7 @@ def test_the_fidelity_gate_stands_against_the_critic() -> None:
     for change in (
         lambda image: photograph("coffee", top=60),
         lambda image: clean.roll(10, 2),
-        lambda image: enlarge(shrink(clean, (4, 4)), 32),
+        lambda image: enlarge(at_size(clean, (4, 4)), 32),
     ):
         outcome = denoising_run(change)
         assert not outcome.improved and "content not kept" in only_reason(outcome)
@@ -440,7 +440,7 @@ def test_the_fidelity_gate_stands_against_the_critic() -> None:
 
 def test_an_upscaler_that_beats_bicubic_is_taken() -> None:
     clean = photograph()
-    small = shrink(clean, (64, 64))
+    small = at_size(clean, (64, 64))
     good = tool("sr", "low-resolution", lambda image: 0.5 * enlarge(image, 2) + 0.5 * clean, scale=2)
     bad = tool(
         "nearest", "low-resolution", lambda image: image.repeat_interleave(2, 1).repeat_interleave(2, 2), scale=2
@@ -473,7 +473,7 @@ def test_the_size_asked_for_is_always_given() -> None:
 
 def test_restoration_comes_before_upscaling() -> None:
     clean = photograph()
-    small = shrink(clean, (64, 64))
+    small = at_size(clean, (64, 64))
     given = (small + 0.1 * torch.randn(small.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     critic = psnr_critic(clean, lambda image: NOISY if image is given else CLEAN)
     tools = Tools(

@@ -18,7 +18,8 @@ from torch import Tensor
 import iqloop
 from iqloop.agents import pixel_hash
 from iqloop.agents.ranking import rank
-from iqloop.agents.ranking.matches import at_one_size, at_size, disagrees
+from iqloop.agents.ranking.matches import disagrees
+from iqloop.agents.resize import at_one_size, at_size
 from iqloop.critic.protocol import Capability
 from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
 from iqloop.errors import CriticError, ImageReadError, UsageError

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from iqloop import read
 from iqloop.critic import known
 from iqloop.recipes import inputs
 from iqloop.recipes.help_page import FIELDS
+from iqloop.recipes.serve.questions import compare_pairs
 
 from .helpers import ScriptedCritic, lines, run
 
@@ -232,6 +235,26 @@ def test_compare_fields(folder: Path, critic: ScriptedCritic) -> None:
     assert tuple(row) == FIELDS["compare"]
     assert row["preference"] == "B" and row["probability"] < 0.5
     assert "B is better" in run("compare", "in/noisy.png", "in/sub/clean.png").stdout
+
+
+def test_images_of_different_size_are_compared_at_one_size(folder: Path, critic: ScriptedCritic) -> None:
+    critic.capabilities = frozenset({"score", "compare"})
+    seen: list[tuple[int, ...]] = []
+    ask = critic.compare
+
+    def watched(a: Any, b: Any, reference: Any = None) -> Any:
+        seen.extend(tuple(image.shape) for images in (a, b, reference or ()) for image in images)
+        return ask(a, b, reference)
+
+    critic.compare = watched  # type: ignore[method-assign]
+    large = Image.open(folder / "noisy.png")
+    large.resize((large.width // 2, large.height // 2)).save(folder / "small.png")
+    assert run("compare", "in/small.png", "in/noisy.png", "--reference", "in/small.png").exit_code == 0
+    assert seen == [(3, large.height, large.width)] * 3
+    a, b = read(folder / "small.png").pixels, read(folder / "noisy.png").pixels
+    seen.clear()
+    compare_pairs(critic)([(a, b, a), (b, b, None)])
+    assert seen == [(3, large.height, large.width)] * 5
 
 
 def test_compare_names_a_bad_file(photo: Path, critic: ScriptedCritic) -> None:

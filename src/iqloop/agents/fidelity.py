@@ -131,7 +131,7 @@ def measure_fidelity(
     """Compare ``candidate`` with ``reference``, both ``(3, H, W)`` in [0, 1] and of one size.
 
     ``sigma`` is the Gaussian low-pass in pixels, ``block`` the side of a block in pixels, ``relighted`` says that the
-    candidate was brightened. For an upscaled candidate see `iqloop.agents.resize.shrink`.
+    candidate was brightened. For an upscaled candidate see `iqloop.agents.resize.at_size`.
     """
     x, y = reference.float(), candidate.float()
     luma_x, luma_y = luminance(x), luminance(y)

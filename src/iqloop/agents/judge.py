@@ -30,7 +30,7 @@ from iqloop.agents.diagnosis import UNKNOWN_SEVERITY, null_probability, severity
 from iqloop.agents.evidence import LIGHT
 from iqloop.agents.fidelity import Fidelity, measure_fidelity
 from iqloop.agents.questions import Questions
-from iqloop.agents.resize import shrink
+from iqloop.agents.resize import at_size
 from iqloop.agents.witness import Witness
 from iqloop.critic.thurstone import prefer
 from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
@@ -206,7 +206,7 @@ def keeps(
 ) -> Fidelity:
     """How much of ``start`` a candidate keeps, at the size of ``start``; ``severity`` is the input's total."""
     sigma = settings.base_sigma + settings.sigma_per_severity * severity
-    same_size = shrink(candidate.image, start.size)
+    same_size = at_size(candidate.image, start.size)
     return measure_fidelity(start.image, same_size, sigma=sigma, block=settings.block, relighted=relighted)
 
 

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 def compare_images(a: Tensor, b: Tensor, critic: Critic, reference: Tensor | None = None) -> Preference:
     """Which of two images ``(3, H, W)`` in [0, 1] is better, in both orders; ``reference`` is their degraded input.
 
-    A critic that cannot compare answers by its two scores.
+    Images of different size are shown at one size (`iqloop.agents.resize.at_one_size`), as `iqloop rank` does. A critic
+    that cannot compare answers by its two scores, of the images as they are.
 
     Raises `iqloop.errors.CriticError` when the answer could not be read.
     """
+    from iqloop.agents.resize import at_one_size, at_size, size_of
     from iqloop.critic.thurstone import by_ratings
     from iqloop.critic.verdicts import Unparsed
     from iqloop.errors import CriticError
 
     if "compare" in critic.capabilities:
-        found = critic.compare([a], [b], None if reference is None else [reference])[0]
+        a, b = at_one_size(a, b)
+        found = critic.compare([a], [b], None if reference is None else [at_size(reference, size_of(a))])[0]
     else:
         found = by_ratings(critic.score([a]), critic.score([b]), critic.lower_better)[0]
     if isinstance(found, Unparsed):
@@ -59,8 +62,8 @@ def compare_fields(a: str, b: str, found: Preference) -> dict[str, Any]:
 def command(a: str, b: str, reference: str | None, choice: options.CriticChoice, console: Console) -> int:
     """Say which of two images is better.
 
-    Both presentation orders are asked; a critic that contradicts itself means "similar". A critic that was not
-    trained to compare decides by its two scores.
+    Both presentation orders are asked; a critic that contradicts itself means "similar". Of images of different size
+    the smaller is shown enlarged. A critic that was not trained to compare decides by its two scores.
     """
     from iqloop.recipes.inputs import first_frame, gather
     from iqloop.recipes.loading import load_critic

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from iqloop.agents.ranking.pairing import Pair
+from iqloop.agents.resize import at_one_size, at_size, size_of
 from iqloop.critic.answers import parse_choice
 from iqloop.critic.protocol import Critic
 from iqloop.critic.verdicts import Preference, Unparsed
@@ -79,8 +79,8 @@ class Matches:
             if self.reference is None:
                 return self.critic.compare(left, right)
             # One tensor for each size: a critic can see that it is the same image, and read it once.
-            resized = {size: at_size(self.reference, size) for size in {_size(image) for image in left}}
-            return self.critic.compare(left, right, [resized[_size(image)] for image in left])
+            resized = {size: at_size(self.reference, size) for size in {size_of(image) for image in left}}
+            return self.critic.compare(left, right, [resized[size_of(image)] for image in left])
 
     def _keep(self, pair: Pair, said: Preference | Unparsed, round_number: int) -> float | None:
         if isinstance(said, Unparsed) or not math.isfinite(said.probability):
@@ -124,36 +124,3 @@ def disagrees(preference: Preference) -> bool | None:
         return None
     # In the second answer Image A is the one that stood second in the first.
     return first != {"A": "B", "B": "A", "similar": "similar"}[second]
-
-
-def at_one_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with as many pixels: the smaller is enlarged, in its own proportions.
-
-    So a viewer sees them who shows both equally large: nothing of the larger one is lost, neither its detail nor its
-    noise. Proportions that differ by less than a pixel are taken to be equal, and the sizes then are.
-    """
-    if _area(a) > _area(b):
-        b, a = at_one_size(b, a)
-        return a, b
-    (height, width), (high, wide) = _size(a), _size(b)
-    factor = math.sqrt(_area(b) / _area(a))
-    size = round(height * factor), round(width * factor)
-    if abs(size[0] - high) <= 1 and abs(size[1] - wide) <= 1:
-        size = (high, wide)
-    return at_size(a, size), b
-
-
-def at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic, antialiased where it shrinks: ``(3, H, W)`` in [0, 1] at a height and width; itself if it has them."""
-    if _size(image) == size:
-        return image
-    resized = functional.interpolate(image[None].float(), size=size, mode="bicubic", antialias=True)
-    return resized[0].clamp(0, 1)
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    return int(image.shape[-2]), int(image.shape[-1])
-
-
-def _area(image: Tensor) -> int:
-    return int(image.shape[-2] * image.shape[-1])

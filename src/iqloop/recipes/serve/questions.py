@@ -31,22 +31,28 @@ def decode_pair(a: bytes, b: bytes, reference: bytes | None) -> Pair:
 
 
 def compare_pairs(critic: Critic) -> Callable[[Sequence[Pair]], list[Preference | Unparsed]]:
-    """Asks about pairs, those with a reference and those without apart; a critic that cannot compare answers by its
-    two scores."""
+    """Asks about pairs, each at one size, those with a reference and those without apart; a critic that cannot compare
+    answers by its two scores."""
 
     def ask(pairs: Sequence[Pair]) -> list[Preference | Unparsed]:
+        from iqloop.agents.resize import at_one_size, at_size, size_of
         from iqloop.critic.thurstone import by_ratings
 
-        left, right = [a for a, _, _ in pairs], [b for _, b, _ in pairs]
         if "compare" not in critic.capabilities:
-            return list(by_ratings(critic.score(left), critic.score(right), critic.lower_better))
+            of_a, of_b = critic.score([a for a, _, _ in pairs]), critic.score([b for _, b, _ in pairs])
+            return list(by_ratings(of_a, of_b, critic.lower_better))
+        shown = [at_one_size(a, b) for a, b, _ in pairs]
+        left, right = [a for a, _ in shown], [b for _, b in shown]
         found: dict[int, Preference | Unparsed] = {}
         for given in (True, False):
             places = [place for place, (_, _, reference) in enumerate(pairs) if (reference is not None) == given]
             if not places:
                 continue
+            lefts, rights = ([side[place] for place in places] for side in (left, right))
             references = [reference for _, _, reference in pairs if reference is not None] if given else None
-            said = critic.compare([left[place] for place in places], [right[place] for place in places], references)
+            if references is not None:
+                references = [at_size(one, size_of(beside)) for one, beside in zip(references, lefts, strict=True)]
+            said = critic.compare(lefts, rights, references)
             found |= dict(zip(places, said, strict=True))
         return [found[place] for place in range(len(pairs))]
 
