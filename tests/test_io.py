@@ -26,7 +26,7 @@ import iqloop.io as door
 from iqloop.errors import ImageReadError, ImageWriteError, UsageError
 from iqloop.io import exif as exif_block
 from iqloop.io.deep import encode_png16, png_chunk
-from iqloop.io.words import carried_text, carried_xmp
+from iqloop.io.words import carried_comment, carried_iptc, carried_text, carried_xmp
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -951,3 +951,69 @@ def test_text_without_end_is_left_out() -> None:
     assert carried_text({"a": "b" * 2**20}) == ()
     odd: dict[str, object] = {"a": "b\0", "": "c", "x" * 80: "d", "dpi": (1, 1), "海": "g", "h": "\ud800"}
     assert carried_text({**odd, "e": "f"}) == (("e", "f"),)
+
+
+# -- IPTC and comments -------------------------------------------------------------------------------------------------
+
+
+def data_set(number: int, value: bytes) -> bytes:
+    return bytes((0x1C, 2, number)) + len(value).to_bytes(2) + value
+
+
+RECORDS = data_set(0, b"\0\4") + data_set(120, "Übersee".encode()) + data_set(25, b"sea") + data_set(25, b"")
+
+
+def with_records(records: bytes, suffix: str) -> bytes:
+    image = Image.fromarray(photograph())
+    if suffix == ".tif":
+        return tiff(photograph(), photometric="rgb", extratags=[(33723, 7, len(records), records, True)])
+    resources = b"Photoshop 3.0\0"
+    for number, data in ((0x040C, b"a thumbnail"), (0x0404, records)):
+        resources += b"8BIM" + number.to_bytes(2) + bytes(2) + len(data).to_bytes(4) + data + bytes(len(data) % 2)
+    return saved(image, "JPEG", extra=b"\xff\xed" + (len(resources) + 2).to_bytes(2) + resources)
+
+
+def records_of(path: Path) -> Any:
+    with opened(path) as image:
+        if path.suffix == ".tif":
+            return image.tag_v2.get(33723)  # type: ignore[attr-defined]
+        resources = image.info.get("photoshop", {})
+        assert set(resources) <= {0x0404}, "nothing but the records, and no thumbnail of what was before"
+        return resources.get(0x0404)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+@pytest.mark.parametrize("source", [".jpg", ".tif"])
+def test_iptc_records_are_kept_without_previews(source: str, suffix: str, tmp_path: Path) -> None:
+    photo = door.read(with_records(RECORDS + data_set(202, b"x" * 101), source))
+    assert photo.iptc == RECORDS
+    changed = photo.with_pixels(photo.pixels.flip(-1))
+    assert records_of(door.write(changed, tmp_path / f"out{suffix}")) == RECORDS
+    assert door.read(tmp_path / f"out{suffix}").iptc == RECORDS
+    assert records_of(door.write(changed, tmp_path / f"bare{suffix}", metadata=False)) is None
+    door.write(changed, tmp_path / "out.png")
+
+
+def test_what_is_no_series_of_records_is_left_out() -> None:
+    assert carried_iptc(RECORDS + b"\0\0\0") == RECORDS
+    long = data_set(120, b"x" * 30_000)
+    assert carried_iptc(long * 2) == long * 2
+    extended = bytes((0x1C, 2, 120, 0x80, 4)) + (9).to_bytes(4) + b"x" * 9
+    for found in (None, (1, 2), b"", b"\0\0", RECORDS[:-12], b"8BIM", RECORDS + b"?", long * 3, extended):
+        assert carried_iptc(found) is None
+    assert carried_iptc(data_set(202, b"only a preview")) is None
+
+
+@pytest.mark.parametrize("comment", [b"by the sea", "Übersee".encode(), "Übersee".encode("latin-1")])
+def test_a_comment_is_kept(comment: bytes, tmp_path: Path) -> None:
+    photo = door.read(saved(Image.fromarray(photograph()), "JPEG", comment=comment))
+    words = comment.decode("utf-8" if comment != "Übersee".encode("latin-1") else "latin-1")
+    assert photo.text == (("Comment", words),)
+    assert opened(door.write(photo, tmp_path / "out.jpg")).info["comment"] == words.encode()
+    assert door.read(door.write(photo, tmp_path / "out.png")).text == photo.text
+    assert "comment" not in opened(door.write(photo, tmp_path / "bare.jpg", metadata=False)).info
+
+
+def test_a_comment_that_is_none_is_left_out() -> None:
+    for found in (None, b"", b"\0", "text", b"x" * 65_001, b"a\0b"):
+        assert carried_comment(found) == ()

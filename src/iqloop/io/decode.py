@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from iqloop.errors import ImageReadError
 from iqloop.io import deep, exif
@@ -23,7 +23,15 @@ from iqloop.io.formats import EXPECTED, PILLOW_FORMATS, describe, is_tiff, webp_
 from iqloop.io.photo import Photo, hash_pixels
 from iqloop.io.pillow_state import strict_pillow
 from iqloop.io.webp import is_webp, webp_size
-from iqloop.io.words import XMP_KEYWORD, carried_text, carried_xmp
+from iqloop.io.words import (
+    IPTC_RESOURCE,
+    XMP_KEYWORD,
+    Text,
+    carried_comment,
+    carried_iptc,
+    carried_text,
+    carried_xmp,
+)
 
 Array = NDArray[Any]
 
@@ -117,8 +125,22 @@ def _assemble(image: Image.Image, data: bytes | None, tiff: deep.DeepTiff | None
         dpi=_dpi(image),
         # Of a PNG "xmp" may be any text that somebody called so.
         xmp=carried_xmp(image.info.get(XMP_KEYWORD if image.format == "PNG" else "xmp")),
-        text=carried_text(image.info) if image.format == "PNG" else (),
+        text=_text(image, name),
+        iptc=carried_iptc(_iptc(image)),
     )
+
+
+def _text(image: Image.Image, name: str) -> Text:
+    if name == "PNG":
+        return carried_text(image.info)
+    return carried_comment(image.info.get("comment")) if name == "JPEG" else ()
+
+
+def _iptc(image: Image.Image) -> object:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(deep.IPTC_TAG)
+    resources = image.info.get("photoshop")
+    return resources.get(IPTC_RESOURCE) if isinstance(resources, dict) else None
 
 
 def _from_deep_tiff(tiff: deep.DeepTiff, data: bytes, path: Path | None) -> Photo:

@@ -51,7 +51,9 @@ class Photo:
     """XMP packet in UTF-8, its orientation 1 and its previews removed; None also where it describes more than the
     picture."""
     text: Text = ()
-    """Keywords and values of a PNG's text."""
+    """Keywords and values of a PNG's text; a JPEG's comment under ``Comment``."""
+    iptc: bytes | None = None
+    """IPTC records (IIM) of a JPEG or TIFF, their previews removed."""
 
     @property
     def height(self) -> int:

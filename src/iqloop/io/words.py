@@ -1,7 +1,8 @@
-"""What a file says in words: its XMP packet, and the text of a PNG. Which of it may go out with other pixels.
+"""What a file says in words: its XMP packet, its IPTC records, and text. Which of it may go out with other pixels.
 
-XMP is what raw converters and albums write: captions, keywords, ratings, rights. Image generators put prompts into
-the text of a PNG. Both stay byte for byte what they were, but for what would no longer be true of the output.
+XMP is what raw converters and albums write: captions, keywords, ratings, rights; IPTC records (IIM 4.2) are what press
+agencies wrote before, and still do. Image generators put prompts into the text of a PNG. All stay byte for byte what
+they were, but for what would no longer be true of the output.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 Text = tuple[tuple[str, str], ...]
-"""Keywords and values of a PNG's text, in order."""
+"""Keywords and values of a PNG's text, in order; of a JPEG its comment."""
 
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 """Under which a PNG holds its packet."""
@@ -20,6 +21,13 @@ LIMIT: Final = 2**20
 JPEG_LIMIT: Final = 65_000
 """Bytes of a packet that fit one segment of a JPEG."""
 
+IPTC_RESOURCE: Final = 0x0404
+"""Number under which Photoshop's block of a JPEG holds IPTC records; of TIFF's tag see `iqloop.io.deep`."""
+COMMENT: Final = "Comment"
+"""PNG's own keyword for what a JPEG calls its comment."""
+
+_RECORD_PREVIEWS: Final = range(200, 203)
+"""Data sets of record 2 that hold a preview and say how."""
 _ORIENTATION: Final = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8]")
 _ELSEWHERE: Final = (
     b"http://ns.google.com/photos/1.0/",
@@ -48,6 +56,48 @@ def carried_xmp(packet: object) -> bytes | None:
     if not 0 < len(data) <= LIMIT or any(name in data for name in _ELSEWHERE):
         return None
     return _EXTENDED.sub(b"", _ORIENTATION.sub(rb"\g<1>1", _without_previews(data)))
+
+
+def carried_iptc(found: object) -> bytes | None:
+    """IPTC records as they may go out: without previews. None for what is not a series of whole data sets, or longer
+    than a segment of a JPEG."""
+    if not isinstance(found, bytes):
+        return None
+    end = len(found.rstrip(b"\0"))  # what follows is padding, or the end of the last value
+    kept, place = [], 0
+    while place < end:
+        head = found[place : place + 5]
+        size = int.from_bytes(head[3:])
+        if len(head) < 5 or head[0] != 0x1C or size >= 0x8000 or place + 5 + size > len(found):
+            return None  # not IPTC, cut short, or a data set of more than 32 kB
+        if head[1] != 2 or head[2] not in _RECORD_PREVIEWS:
+            kept.append(found[place : place + 5 + size])
+        place += 5 + size
+    records = b"".join(kept)
+    return records if 0 < len(records) <= JPEG_LIMIT else None
+
+
+def iptc_segment(records: bytes) -> bytes:
+    """The segment of a JPEG that holds IPTC records: Photoshop's block, with this one resource."""
+    resource = b"8BIM" + IPTC_RESOURCE.to_bytes(2) + bytes(2) + len(records).to_bytes(4) + records
+    block = b"Photoshop 3.0\0" + resource + bytes(len(records) % 2)
+    return b"\xff\xed" + (len(block) + 2).to_bytes(2) + block
+
+
+def carried_comment(found: object) -> Text:
+    """A JPEG's comment as text; nothing for one that is empty, or longer than `JPEG_LIMIT`."""
+    data = found.rstrip(b"\0") if isinstance(found, bytes) else b""
+    try:
+        value = data.decode()
+    except UnicodeError:
+        value = data.decode("latin-1")
+    return ((COMMENT, value),) if 0 < len(data) <= JPEG_LIMIT and _is_text(COMMENT, value) else ()
+
+
+def comment_of(text: Text) -> bytes | None:
+    """What a JPEG can hold of text: its comment."""
+    value = dict(text).get(COMMENT, "").encode()
+    return value if 0 < len(value) <= JPEG_LIMIT else None
 
 
 def _without_previews(data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from iqloop.io import deep, exif
 from iqloop.io.files import refuse_existing, write_bytes_atomic
 from iqloop.io.formats import WRITABLE
 from iqloop.io.photo import Photo
-from iqloop.io.words import JPEG_LIMIT, XMP_KEYWORD, Text
+from iqloop.io.words import JPEG_LIMIT, XMP_KEYWORD, Text, comment_of, iptc_segment
 
 Array = NDArray[Any]
 
@@ -36,6 +36,7 @@ class _Kept(NamedTuple):
     dpi: tuple[float, float] | None
     xmp: bytes | None
     text: Text
+    iptc: bytes | None
 
 
 def write(
@@ -46,9 +47,10 @@ def write(
     PNG and TIFF keep everything: 16 bits, alpha, greyscale. WebP is 8-bit RGB(A), lossless unless the source was
     lossy. JPEG and BMP are 8-bit (a 16-bit photo is rounded, as the suffix asks for it); a photo whose alpha is not
     opaque is refused. JPEG is written at quality 95, 4:4:4.
-    EXIF and XMP are kept in PNG, JPEG (packets of up to 65,000 bytes), WebP and TIFF, the text of a PNG in PNG; the ICC
-    profile too, also with ``metadata=False`` as it defines the colours (BMP holds none of it). ``software`` goes into
-    the EXIF Software tag, also with ``metadata=False``.
+    EXIF and XMP are kept in PNG, JPEG (packets of up to 65,000 bytes), WebP and TIFF; IPTC records in JPEG and TIFF; a
+    JPEG's comment in JPEG and PNG, other text of a PNG in PNG. The ICC profile too, also with ``metadata=False`` as it
+    defines the colours (BMP holds none of it). ``software`` goes into the EXIF Software tag, also with
+    ``metadata=False``.
     Raises ImageWriteError.
     """
     path = Path(path)
@@ -71,10 +73,12 @@ def encode(photo: Photo, path: str | Path, *, metadata: bool = True, software: s
             raise ImageWriteError(path, f"{name} cannot hold the transparency of this image: use .png")
         samples = samples[..., :-1]
     block = _exif_block(photo, metadata, software)
-    kept = _Kept(block, photo.dpi, photo.xmp, photo.text) if metadata else _Kept(block, None, None, ())
+    kept = _Kept(block, photo.dpi, photo.xmp, photo.text, photo.iptc)
+    if not metadata:
+        kept = _Kept(block, None, None, (), None)
     try:
         if name == "TIFF":
-            return deep.encode_tiff(samples, kept.exif, photo.icc, kept.dpi, kept.xmp)
+            return deep.encode_tiff(samples, kept.exif, photo.icc, kept.dpi, kept.xmp, kept.iptc)
         if bits == 16:
             return deep.encode_png16(samples, kept.exif, photo.icc, kept.dpi, _words(kept))
         return _ENCODERS[name](samples, photo, kept)
@@ -141,6 +145,8 @@ def _jpeg(samples: Array, photo: Photo, kept: _Kept) -> bytes:
         icc_profile=photo.icc,
         dpi=None if kept.dpi is None else tuple(round(value) for value in kept.dpi),
         xmp=kept.xmp if kept.xmp and len(kept.xmp) <= JPEG_LIMIT else None,
+        extra=iptc_segment(kept.iptc) if kept.iptc else None,
+        comment=comment_of(kept.text),
         quality=QUALITY,
         subsampling=0,
         optimize=False,

@@ -177,7 +177,7 @@ def result_file(text: str) -> Callable[[Command], Command]:
 
 def metadata(command: Command) -> Command:
     """``--keep-metadata/--strip-metadata``."""
-    text = "Keep EXIF, XMP and a PNG's text, or leave them out; the colour profile is always kept."
+    text = "Keep EXIF, XMP, IPTC and comments, or leave them out; the colour profile is always kept."
     flags = "--keep-metadata/--strip-metadata"
     return click.option(flags, "keep_metadata", default=True, show_default=True, help=text)(command)
 
