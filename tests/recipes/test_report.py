@@ -25,7 +25,7 @@ from iqloop.critic.verdicts import Unparsed
 from iqloop.recipes.report import chart as report_chart
 from iqloop.recipes.report.images import DETAIL, LARGE, THUMBNAIL, detail_pair, find, picture
 from iqloop.recipes.report.json import Part
-from iqloop.recipes.report.tree import grow, lineage, parents
+from iqloop.recipes.report.tree import grow, lineage, parents, scores
 from iqloop.recipes.report.words import came_of_it
 
 from ..agents.agents_fakes import CLEAN, Tools, World, degradation, photograph, tool
@@ -483,6 +483,10 @@ def test_chart_has_better_above_and_round_ticks() -> None:
         ),
         ({"improved": True, "score_before": 9, "score_after": 4}, "Its score fell from 9.00 to 4.00"),
         ({"improved": True, "scale": 2}, "The photograph was enlarged 2 times and now has less noise."),
+        (
+            {"improved": True, "scale": 2, "score_before": 1.0, "score_after": 2.5},
+            "now has less noise. Its score is 2.50; by interpolation alone it would be 1.00.",
+        ),
         ({"scale": 4, "stop_reason": "bicubic"}, "enlarged 4 times by interpolation and otherwise left"),
         ({"stop_reason": "perceive-only"}, "only looked at, and left exactly as it was. Seen: slight darkness."),
         ({"stop_reason": "no-improvement"}, "the one thing tried was not better than the photograph itself"),
@@ -494,6 +498,24 @@ def test_what_came_of_it_in_a_sentence(changes: dict[str, Any], said: str) -> No
     document["steps"][0]["treatment"] = "noise"
     document["diagnosis"] = {"distortion_class": "darken", "severity": "slight"}
     assert said in came_of_it(Part(document | {"output": {"candidate": "c1"}} | changes))
+
+
+def test_enlarged_pictures_have_their_own_scores(here: Path, photo: Path) -> None:
+    trace = restored(photo, "--keep-steps", "--scale", "2")
+    document = json.loads(trace.read_bytes())
+    made = {candidate["id"]: candidate for candidate in document["candidates"]}
+    enlarged = {candidate["parent"]: name for name, candidate in made.items() if candidate["tool"] == "bicubic"}
+    assert all(Path("out", made[name]["path"]).is_file() for name in enlarged.values())
+    bicubic = enlarged["c0"]
+    tries = [attempt for step in document["steps"] for attempt in step["tries"]]
+    native = next(attempt["score_before"] for attempt in tries if made[attempt["candidate"]]["width"] == SIDE)
+    rated = scores(Part(document))
+    assert rated["c0"] == native
+    assert rated[bicubic] == document["score_before"]
+    assert set(rated) == set(made)
+    page = Path("page.html")
+    assert run("report", trace, "-o", page).exit_code == 0
+    assert "not kept" not in page.read_text() and "beside interpolation (bicubic)" in page.read_text()
 
 
 def test_pictures_are_small_and_the_detail_is_where_most_has_changed() -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from iqloop.agents.candidate import Candidate
 from iqloop.restorers.tool import Treatment
 
-EventKind = Literal["diagnosed", "step", "running", "judged", "decided", "stopped"]
+EventKind = Literal["diagnosed", "step", "enlarged", "running", "judged", "decided", "stopped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,9 @@ class Event:
     treatment: Treatment | None = None
     tool: str | None = None
     candidate: Candidate | None = None
-    """With ``judged`` the output that was judged (None when the tool failed), with ``decided`` the new best, if any.
-    Its image may be saved at once; keeping a reference keeps the memory."""
+    """With ``judged`` the output that was judged (None when the tool failed), with ``enlarged`` what interpolation made
+    for comparison, with ``decided`` the new best, if any. Its image may be saved at once; keeping a reference keeps the
+    memory."""
 
 
 Listener = Callable[[Event], None]

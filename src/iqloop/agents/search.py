@@ -333,13 +333,17 @@ class Search:
 
     # -- the size asked for
 
+    def _enlarged(self, start: Candidate) -> Candidate:
+        made = self.journal.add(enlarge(start.image, self.scale), start, "bicubic", None)
+        message = f"{start.id} enlarged by bicubic interpolation"
+        self.journal.tell("enlarged", message, treatment="low-resolution", tool="bicubic", candidate=made)
+        return made
+
     def _upscale(self, reason: StopReason) -> Steps:
         start = self.best
-        if start is self.original:
-            bicubic = self.reference = self.journal.add(enlarge(start.image, self.scale), start, "bicubic", None)
-        else:
-            self.reference = self.journal.add(enlarge(self.original.image, self.scale), self.original, "bicubic", None)
-            bicubic = self.journal.add(enlarge(start.image, self.scale), start, "bicubic", None)
+        self.reference = bicubic = self._enlarged(self.original)
+        if start is not self.original:
+            bicubic = self._enlarged(start)
         self.best = bicubic
         suspect = Suspect("low-resolution", UNKNOWN_SEVERITY)
         recorded = len(self.journal.steps)

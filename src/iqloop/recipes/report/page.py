@@ -13,7 +13,7 @@ from iqloop.recipes.report.images import Pictures
 from iqloop.recipes.report.json import Part
 from iqloop.recipes.report.style import SCRIPT, STYLE
 from iqloop.recipes.report.tries import draw_tries, legend
-from iqloop.recipes.report.words import TIMES, amount, came_of_it, name_of, number, seen, tries_of
+from iqloop.recipes.report.words import TIMES, amount, came_of_it, enlarges, name_of, number, seen, tries_of
 
 LIMITS = (
     ("Steps", "steps", "max_steps"),
@@ -75,7 +75,7 @@ def _facts(trace: Part) -> str:
     tools = [tool.text() for tool in trace["accepted_tools"]]
     tried = sum(1 for _ in tries_of(trace))
     facts = (
-        ("Score", score, f"{span}{better}"),
+        ("Score", score, f"{'enlarged by interpolation and as it is; ' if enlarges(trace) else ''}{span}{better}"),
         ("Tools in the result", " + ".join(tools) or "none", f"of {tried} tried" if tried else ""),
         ("Time", f"{amount(trace['spent']['seconds'].number())} s", ""),
         ("Critic", trace["critic"]["name"].text(), ""),
@@ -99,8 +99,10 @@ def _sections(trace: Part, pictures: Pictures) -> Iterator[str]:
     cost = _section("cost", "What it cost", _budget(trace))
     chart = _chart(trace)
     if chart:
-        note = '<p class="soft">In the order of making; higher is better. The green way led to the result.</p>'
-        cost = f'<div class="columns">{_section("scores", "Scores", note + chart)}{cost}</div>'
+        note = '<p class="soft">In the order of making; higher is better. The green way led to the result.'
+        if enlarges(trace):
+            note += " Enlarged pictures are judged beside interpolation (bicubic), not beside smaller ones."
+        cost = f'<div class="columns">{_section("scores", "Scores", f"{note}</p>{chart}")}{cost}</div>'
     yield cost
     yield _section("record", "For the record", _record(trace))
 

@@ -55,10 +55,22 @@ def lineage(tree: dict[str, str], candidate: str) -> list[str]:
 
 
 def scores(trace: Part) -> dict[str, float]:
-    """The rating of every candidate that has one."""
-    known = {trace["input"]["candidate"].text(): trace["score_before"].number()}
+    """The rating of every candidate that has one, each at its own size.
+
+    Of a run that enlarges, what the trace calls the score before is that of the input enlarged by interpolation.
+    """
+    original, before = trace["input"]["candidate"].text(), trace["score_before"].number()
+    enlarged = {
+        made["parent"].text(): made["id"].text() for made in trace["candidates"] if made["tool"].text() == "bicubic"
+    }
+    known = {enlarged.get(original, original): before}
     for step in trace["steps"]:
-        known |= {attempt["candidate"].text(): attempt["score_after"].number() for attempt in step["tries"]}
+        for attempt in step["tries"]:
+            start = attempt["started_from"].text() or step["started_from"].text()
+            if step["kind"].text() == "upscale":
+                start = enlarged.get(start, "")
+            known.setdefault(start, attempt["score_before"].number())
+            known[attempt["candidate"].text()] = attempt["score_after"].number()
     known.setdefault(trace["output"]["candidate"].text(), trace["score_after"].number())
     return {name: value for name, value in known.items() if name and value is not None}
 

@@ -100,6 +100,11 @@ def came_of_it(trace: Part) -> str:
     return f"The photograph was left exactly as it was: {explanation}."
 
 
+def enlarges(trace: Part) -> bool:
+    """Whether the run was asked for a larger picture."""
+    return (trace["scale"].number() or 1) > 1
+
+
 def _improved(goals: Sequence[str], scale: float, trace: Part) -> str:
     gains = [GAINS.get(goal, f"less {goal}") for goal in goals if goal != "low-resolution"]
     enlarged = f"was enlarged {scale:g} times" if scale > 1 else ""
@@ -109,4 +114,7 @@ def _improved(goals: Sequence[str], scale: float, trace: Part) -> str:
     if before is None or after is None:
         return f"The photograph {what}."
     moved = "rose" if after > before else "fell"
+    if scale > 1:
+        moved = f"is {number(after)}; by interpolation alone it would be {number(before)}"
+        return f"The photograph {what}. Its score {moved}."
     return f"The photograph {what}. Its score {moved} from {number(before)} to {number(after)}."

@@ -225,7 +225,7 @@ def _write_trace(job: Job, trace: Trace, photo: Photo, output_sha256: str, keepe
 
 
 class _Keeper:
-    """Passes events on, and saves the input and the outputs that were judged when that was asked for."""
+    """Passes events on, and saves the input and all that was made from it when that was asked for."""
 
     def __init__(self, job: Job, photo: Photo, listener: Callable[[Event], None] | None) -> None:
         self.job, self.photo, self.listener = job, photo, listener
@@ -239,7 +239,7 @@ class _Keeper:
     def __call__(self, event: Event) -> None:
         if self.listener is not None:
             self.listener(event)
-        if self.job.steps is not None and event.kind == "judged" and event.candidate is not None:
+        if self.job.steps is not None and event.kind in ("judged", "enlarged") and event.candidate is not None:
             name = f"{event.candidate.id}-{event.tool}.png"
             self._keep(event.candidate.id, self.photo.with_pixels(event.candidate.image), self.job.steps / name)
 
