@@ -32,7 +32,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def photograph(height: int = 40, width: int = 56) -> np.ndarray[Any, Any]:
-    image: np.ndarray[Any, Any] = skimage.data.astronaut()[100 : 100 + height, 180 : 180 + width]  # type: ignore[no-untyped-call]
+    image: np.ndarray[Any, Any] = skimage.data.astronaut()[100 : 100 + height, 180 : 180 + width]
     return image
 
 

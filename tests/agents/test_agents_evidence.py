@@ -58,8 +58,8 @@ def constant(probability: float) -> Regression:
 
 def evidence(promise: float, verdict: float, treatment: Treatment = "noise") -> Evidence:
     """Evidence for the fake critic that says the same of everything."""
-    parts = ({treatment: constant(one)} for one in (0.5, 0.5, promise, verdict))
-    return Evidence("fake", "1", *parts, {"source": "a test"})
+    even, first, better = ({treatment: constant(one)} for one in (0.5, promise, verdict))
+    return Evidence("fake", "1", even, even, first, better, {"source": "a test"})
 
 
 def test_pixels_are_measured() -> None:
@@ -232,7 +232,8 @@ def test_what_clearly_beats_the_output_stays() -> None:
     both = degradation(noise=2.0, blur=2.0)
     world = World({"input": (4.0, both), "first": (3.9, both), "second": (1.2, both)})
     tools = Tools(world.tool("a", "noise", {"input": "first"}), world.tool("b", "blur", {"first": "second"}))
-    sure = Evidence("fake", "1", *({"noise": constant(0.9), "blur": constant(0.9)} for _ in range(4)), {})  # type: ignore[misc]
+    likely: dict[Treatment, Regression] = {"noise": constant(0.9), "blur": constant(0.9)}
+    sure = Evidence("fake", "1", likely, likely, likely, likely, {})
     result = restore(world.images["input"], world.critic(), tools, evidence=sure, settings=RestoreSettings(redo=False))
     assert result.steps == ("a",)
     assert "the input is clearly preferred" in result.trace.steps[1].tries[0].reason

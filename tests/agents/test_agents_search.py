@@ -59,7 +59,7 @@ def test_a_beam_keeps_its_width_and_meets_no_picture_twice() -> None:
     levels = {"noise": 0.9, "blur": 0.9, "compression": 0.9, "darken": 0.9}
     names = ["".join(sorted(part)) for n in range(5) for part in permutations("nbcd", n)]
     states = {name or "input": (2.0 + 0.4 * len(name), degradation(**levels)) for name in dict.fromkeys(names)}
-    world = World(states)  # type: ignore[arg-type]
+    world = World(states)
     ways = {
         letter: {name or "input": "".join(sorted(name + letter)) for name in set(names) if letter not in name}
         for letter in "nbcd"
@@ -92,7 +92,7 @@ def test_exhaustive_tries_every_order_once() -> None:
         )
         for order in orders
     }
-    world = World(states)  # type: ignore[arg-type]
+    world = World(states)
     ways = {
         letter: {"".join(order) or "input": "".join((*order, letter)) for order in orders if letter not in order}
         for letter in "nbc"
@@ -203,7 +203,7 @@ def test_any_source_is_taken_and_saved_with_what_came_in(tmp_path: object) -> No
     assert result.steps == ("mend",)
     saved = result.save(Path(str(tmp_path)) / "out.png")
     with Image.open(saved) as back:
-        assert back.mode == "RGBA" and back.getextrema()[3] == (128, 128)
+        assert back.mode == "RGBA" and back.getchannel("A").getextrema() == (128, 128)
 
 
 def test_names_of_searches() -> None:

@@ -91,7 +91,7 @@ def test_contradiction_leaves_more_doubt_than_agreement() -> None:
     pairs = list(combinations(range(8), 2))
     rng = np.random.default_rng(0)
     sane = fit(8, pairs, [1.0] * len(pairs))
-    random = fit(8, pairs, rng.integers(0, 2, len(pairs)).astype(float))
+    random = fit(8, pairs, rng.integers(0, 2, len(pairs)).astype(float).tolist())
     spread = [found.strengths.std() / found.standard_errors.mean() for found in (sane, random)]
     assert spread[0] > 1.5 and spread[1] < 1
     assert random.standard_errors.mean() > 0.3

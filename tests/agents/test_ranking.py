@@ -23,6 +23,7 @@ from iqloop.agents.resize import at_one_size, at_size
 from iqloop.critic.protocol import Capability
 from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
 from iqloop.errors import CriticError, ImageReadError, UsageError
+from iqloop.io import Source
 from tests.agents.agents_fakes import FakeCritic, photograph
 
 SPOKEN = {"A": "<think> so </think><answer> Image A </answer>", "B": "<think> so </think><answer> Image B </answer>"}
@@ -41,6 +42,12 @@ def level_of(picture: Tensor) -> int:
 def images(count: int, shuffled: int | None = 0) -> list[Tensor]:
     levels = range(count) if shuffled is None else np.random.default_rng(shuffled).permutation(count)
     return [image(int(level)) for level in levels]
+
+
+def stated(value: float | None) -> float:
+    """A figure that must not be missing."""
+    assert value is not None
+    return value
 
 
 class Judge:
@@ -78,7 +85,8 @@ class Judge:
     def compare(
         self, a: Sequence[Tensor], b: Sequence[Tensor], reference: Sequence[Tensor] | None = None
     ) -> list[Preference | Unparsed]:
-        return [self._compare(*row) for row in zip(a, b, reference or [None] * len(a), strict=True)]
+        references: Sequence[Tensor | None] = reference or [None] * len(a)
+        return [self._compare(*row) for row in zip(a, b, references, strict=True)]
 
     def _compare(self, a: Tensor, b: Tensor, reference: Tensor | None) -> Preference | Unparsed:
         self.compared.append((level_of(a), level_of(b)))
@@ -218,7 +226,7 @@ def test_budgets_are_kept() -> None:
     for limit in (0, 1, 7):
         for way in ({"by": "hybrid"}, {"by": "comparison"}, {"by": "comparison", "top": 1}):
             critic = Judge(by_coin, std=100)
-            found = rank(images(9), critic, max_comparisons=limit, **way)  # type: ignore[arg-type]
+            found = rank(images(9), critic, max_comparisons=limit, **way)
             assert len(critic.compared) == found.comparisons == limit
             assert len(found.order) == 9
 
@@ -321,16 +329,16 @@ def test_a_ring_of_three_is_a_tie() -> None:
     found = rank(images(3, None), Judge(ring), by="comparison")
     assert found.comparisons == 3
     assert [(place.index, place.rank) for place in found.places] == [(0, 1), (1, 1), (2, 1)]
-    assert all(place.standard_error > 0.5 for place in found.places)  # type: ignore[operator]
+    assert all(stated(place.standard_error) > 0.5 for place in found.places)
 
 
 def test_all_similar_keeps_the_order_of_scores_and_says_that_it_is_not_sure() -> None:
     critic = Judge(lambda a, b: 0.5, score=lambda level: level / 10, std=1.0)
     found = rank(images(8, None), critic)
     assert found.order == tuple(reversed(range(8)))
-    strengths = [place.strength for place in found.places]
-    gaps = [a - b for a, b in pairwise(strengths)]  # type: ignore[operator]
-    assert max(gaps) < min(place.standard_error for place in found.places)  # type: ignore[type-var]
+    strengths = [stated(place.strength) for place in found.places]
+    gaps = [a - b for a, b in pairwise(strengths)]
+    assert max(gaps) < min(stated(place.standard_error) for place in found.places)
     alike = rank(images(8, None), Judge(lambda a, b: 0.5), by="comparison")
     assert [(place.index, place.rank) for place in alike.places] == [(i, 1) for i in range(8)]
 
@@ -405,7 +413,7 @@ def test_without_comparisons_hybrid_is_by_score_and_says_so() -> None:
 def test_lower_may_be_better() -> None:
     critic = Judge(lambda a, b: float(a < b), lower_better=True)
     for by in ("score", "hybrid", "comparison"):
-        assert rank(images(5, None), critic, by=by).order == (0, 1, 2, 3, 4)  # type: ignore[arg-type]
+        assert rank(images(5, None), critic, by=by).order == (0, 1, 2, 3, 4)
 
 
 # -- few and equal images -------------------------------------------------------------------------------------------
@@ -438,7 +446,7 @@ def test_what_cannot_be_read_comes_last(tmp_path: Path) -> None:
     broken, good = tmp_path / "broken.png", tmp_path / "good.png"
     broken.write_bytes(b"no picture")
     iqloop.write(iqloop.read(image(200)), good)
-    sources = [broken, image(3), tmp_path / "missing.png", good, np.full((4, 4), 9.0)]
+    sources: list[Source] = [broken, image(3), tmp_path / "missing.png", good, np.full((4, 4), 9.0)]
     for way in WAYS:
         found = rank(sources, Judge(), **way)
         assert found.order == (3, 1)

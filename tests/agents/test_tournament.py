@@ -222,7 +222,8 @@ def test_a_prior_keeps_the_probabilities_of_two_ratings() -> None:
 
 
 def test_a_prior_takes_the_direction_and_the_unknown() -> None:
-    ratings = [Rating(0.2, 0.1), Unparsed("", "?"), Rating(0.8, 0.1), Rating(math.nan, 0.1), Rating(0.5, 0.0)]
+    unknown, unsure = Unparsed("", "?"), Rating(math.nan, 0.1)
+    ratings: list[Rating | Unparsed] = [Rating(0.2, 0.1), unknown, Rating(0.8, 0.1), unsure, Rating(0.5, 0.0)]
     means, deviations = score_prior(ratings, lower_better=True)
     assert means[0] > means[1] == means[3] == 0 > means[2]
     assert deviations[[0, 2, 4]].tolist() == [WEAK] * 3

@@ -94,9 +94,15 @@ def published(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     root = tmp_path_factory.mktemp("hub") / "Q-Insight"
     processor = AutoProcessor.from_pretrained(tiny_folder)
-    text = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
     vision = {"depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "fullatt_block_indexes": [1]}
+    vision |= {"patch_size": 14, "window_size": 112}
     for seed, part in enumerate(PARTS):
         model = build_model(processor.tokenizer, vision=vision, text=text, seed=seed)
         with torch.no_grad():
@@ -134,7 +140,7 @@ def adapter(score_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft asks transformers by an old name
         laid = get_peft_model(model, config).eval()
-        laid.save_pretrained(folder)
+        laid.save_pretrained(str(folder))
     inner = load(CheckpointSource("base", str(score_folder)), "cpu")
     inner.model = laid
     return folder, logits(inner)
@@ -494,12 +500,12 @@ def test_a_quantised_critic_scores_and_its_gradient_is_right_or_refused(
 
 @pytest.mark.skipif(util.find_spec("bitsandbytes") is None, reason="bitsandbytes is an extra")
 def test_a_machine_that_cannot_run_it_is_told(score_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import bitsandbytes
+    from bitsandbytes.nn.modules import Linear8bitLt
 
     def fail(*_: Any, **__: Any) -> Tensor:
         raise NotImplementedError("no such kernel on this machine")
 
-    monkeypatch.setattr(bitsandbytes.nn.Linear8bitLt, "forward", fail)
+    monkeypatch.setattr(Linear8bitLt, "forward", fail)
     with pytest.raises(CriticError, match=r"cannot run mine in 8bit on cpu \(no such kernel on this machine\)"):
         load(of(score_folder), "cpu", quantization="8bit")
 

@@ -26,7 +26,9 @@ AsTensor = Callable[[NDArray[np.uint8]], Tensor]
 
 @pytest.fixture(scope="module")
 def mini() -> QwenCritic:
-    return create_critic("qinsight-mini", device="cpu")
+    critic = create_critic("qinsight-mini", device="cpu")
+    assert isinstance(critic, QwenCritic)
+    return critic
 
 
 @pytest.fixture(scope="module")

@@ -376,16 +376,30 @@ def test_reasoned_expectations_are_taken_at_each_answer(
     assert rating.mean == pytest.approx(sum(means) / 2, abs=1e-4)
 
 
+def count_views(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many views each call encodes, from now on."""
+    encoded: list[int] = []
+    encode_views = contexts._encode
+
+    def counted(checkpoint: Any, views: Any) -> Any:
+        encoded.append(len(views))
+        return encode_views(checkpoint, views)
+
+    monkeypatch.setattr(contexts, "_encode", counted)
+    return encoded
+
+
 def test_several_questions_encode_and_read_an_image_once(
     checkpoint: Checkpoint, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded: list[int] = []
+    encoded = count_views(monkeypatch)
     looked: list[str] = []
-    encode_views, look_at = contexts._encode, contexts.look
-    monkeypatch.setattr(contexts, "_encode", lambda c, views: encoded.append(len(views)) or encode_views(c, views))
-    monkeypatch.setattr(
-        "iqloop.critic.engine.look", lambda c, text, rows: looked.append(text) or look_at(c, text, rows)
-    )
+
+    def watched(checkpoint: Any, text: str, rows: Any) -> Any:
+        looked.append(text)
+        return contexts.look(checkpoint, text, rows)
+
+    monkeypatch.setattr("iqloop.critic.engine.look", watched)
     checkpoint = copy.copy(checkpoint)
     checkpoint.tasks = ("score", "degradation", "describe")
     critic = QwenCritic(checkpoint)
@@ -506,9 +520,7 @@ def test_swapping_a_comparison_mirrors_it(checkpoint: Checkpoint, images: list[T
 def test_a_tournament_encodes_each_image_once(
     checkpoint: Checkpoint, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded: list[int] = []
-    encode_views = contexts._encode
-    monkeypatch.setattr(contexts, "_encode", lambda c, views: encoded.append(len(views)) or encode_views(c, views))
+    encoded = count_views(monkeypatch)
     script(monkeypatch, lambda _: "<think> x </think><answer> Image B </answer>")
     pairs = [(0, 1), (0, 2), (1, 2), (2, 0)]
     critic = QwenCritic(checkpoint, batch_size=2)
@@ -526,9 +538,7 @@ def test_large_images_are_compared_crop_by_crop(
     """Crops are votes; the same as asking about each, and encoded once for all pairs."""
     views = ViewPolicy("native", pixels=112 * 112, crop=84, crops=4, pair_pixels=56 * 56, pair_crops=2)
     large = [torch.rand(3, 56, 112, generator=torch.Generator().manual_seed(i)) for i in range(3)]
-    encoded: list[int] = []
-    encode_views = contexts._encode
-    monkeypatch.setattr(contexts, "_encode", lambda c, views: encoded.append(len(views)) or encode_views(c, views))
+    encoded = count_views(monkeypatch)
     script(monkeypatch, lambda _: "<think> x </think><answer> Image A </answer>")
     critic = QwenCritic(replace(checkpoint, views=views))
     first, second = critic.compare([large[0], large[1]], [large[1], large[2]])

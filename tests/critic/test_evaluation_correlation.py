@@ -70,6 +70,7 @@ def test_intervals_are_seeded_and_hold_the_estimate() -> None:
         assert one.low < one.value < one.high
         assert getattr(other, name).value == one.value
     assert found.srcc.low != other.srcc.low
+    assert found.srcc.low is not None and found.srcc.high is not None
     assert 0.1 < found.srcc.high - found.srcc.low < 0.5
     theory = 1.96 / np.sqrt(80 - 3)  # Fisher's z
     z = np.arctanh(found.plcc.value or 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_mixtures_are_half_two_fold_and_half_three_fold_of_different_classes() -
     found = list(mixtures([image], 201, seed=1))
     sizes = [len(mixture.present) for mixture in found]
     assert (sizes.count(2), sizes.count(3)) == (101, 100) and sizes != sorted(sizes)
-    of = {name: kind for kind in MIXED for name in distort.CATEGORIES[kind]}
+    of = {name: kind for kind in MIXED for name in distort.CATEGORIES[cast(distort.Category, kind)]}
     for mixture in found:
         assert len(set(mixture.present)) == len(mixture.present) == len(mixture.distortions)
         assert {of[step.name] for step in mixture.distortions} == set(mixture.present)

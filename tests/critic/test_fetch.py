@@ -13,13 +13,14 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils._paths import filter_repo_objects
 
 from iqloop.critic import fetch as fetching
 from iqloop.critic.checkpoint import CheckpointSource
-from iqloop.critic.fetch import choose_parts, fetch, offer, part_name, parts_of, readable
+from iqloop.critic.fetch import choose_parts, fetch, offer, part_name, parts_of
 from iqloop.critic.locate import locate
 from iqloop.errors import CriticError, PrerequisiteError, UsageError
+from iqloop.sizes import readable
 
 COMMIT = "c0ffee" + "0" * 34
 JUNK = (

@@ -18,7 +18,7 @@ from PIL import Image
 
 from iqloop.critic.checkpoint import CheckpointSource, load
 from iqloop.critic.inputs import collate, encode, question
-from iqloop.critic.prompts import Q_INSIGHT
+from iqloop.critic.prompts import Q_INSIGHT, TaskName
 from iqloop.critic.rewards import ranking_rewards
 from iqloop.critic.training import synthetic
 from iqloop.critic.training.examples import Example
@@ -214,7 +214,7 @@ def test_a_tree_predicts_what_single_rows_do(
 
 
 def test_made_rows_depend_on_seed_and_index_only(photograph: Photograph) -> None:
-    tasks = ("score", "degradation", "compare-reference")
+    tasks: tuple[TaskName, ...] = ("score", "degradation", "compare-reference")
     asked = synthetic.examples(tasks, 9)
     source = synthetic.Source(
         [photograph("astronaut", 300)], [(photograph("coffee", 300), 2.2)], classical_tools(), side=112
@@ -301,7 +301,7 @@ def test_every_trained_task_has_words() -> None:
 
 def test_two_processes_rank_as_one(tmp_path: Path) -> None:
     """Four images of two data sets, two answers each, cut between two processes."""
-    scores = [[1.0, 2.0], [3.0, None], [2.5, 4.0], [5.0, 4.5]]
+    scores: list[list[float | None]] = [[1.0, 2.0], [3.0, None], [2.5, 4.0], [5.0, 4.5]]
     opinions, groups = [1.0, 4.0, 2.0, 5.0], ["x", "x", "y", "y"]
     script = tmp_path / "rank.py"
     script.write_text(

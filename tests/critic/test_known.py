@@ -221,7 +221,7 @@ def test_plugins_are_critics(offer: Any) -> None:
     assert known.plugin_critics()["made"].licence == "MIT"
     for name, option in (("ready", {"dtype": "float16"}), ("made", {"samples": 2})):
         with pytest.raises(UsageError, match=f"{next(iter(option))}"):
-            create_critic(name, **option)  # type: ignore[arg-type]
+            create_critic(name, **option)
 
 
 def test_a_broken_plugin_is_one_error_and_hurts_nobody(offer: Any) -> None:

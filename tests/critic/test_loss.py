@@ -24,7 +24,7 @@ UP = BrightnessCritic(score_range=(0.0, 1.0))
 
 @pytest.fixture(scope="module")
 def blurred(photograph: Callable[..., NDArray[np.uint8]], as_tensor: Callable[[NDArray[np.uint8]], Tensor]) -> Tensor:
-    return as_tensor(cv2.GaussianBlur(photograph("astronaut", 192), (0, 0), 2.0))
+    return as_tensor(np.asarray(cv2.GaussianBlur(photograph("astronaut", 192), (0, 0), 2.0), np.uint8))
 
 
 def descend(loss: CriticLoss, image: Tensor, steps: int = 10, size: float = 1 / 255) -> Tensor:
@@ -176,7 +176,7 @@ def test_bad_arguments_are_refused() -> None:
         ({"score_range": (1.0, 1.0)}, "finite score_range"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=match):
-            CriticLoss(BrightnessCritic(), **options)  # type: ignore[arg-type]
+            CriticLoss(BrightnessCritic(), **options)
     with pytest.raises(UsageError, match="gradient"):
         CriticLoss(FakeCritic())
     with pytest.raises(UsageError, match="at least one"):

@@ -21,6 +21,7 @@ from iqloop.critic.metric import Metric, as_images, create_metric, list_metrics,
 from iqloop.critic.pyiqa_critic import parse_range
 from iqloop.critic.verdicts import Rating, Unparsed
 from iqloop.errors import CriticError, ImageReadError, PrerequisiteError, UsageError
+from iqloop.io import Source
 
 from .critic_fakes import BrightnessCritic, FakeCritic, FlatCritic
 
@@ -200,7 +201,7 @@ def test_images_keep_their_gradient_and_their_device() -> None:
 
 def test_an_unreadable_answer_is_never_a_number(tmp_path: Path, photo: NDArray[np.uint8]) -> None:
     Image.fromarray(photo).save(tmp_path / "b.png")
-    images = [photo, tmp_path / "b.png", photo]
+    images: list[Source] = [photo, tmp_path / "b.png", photo]
     critic = FakeCritic([2.0, None, None])
     with pytest.raises(CriticError, match=r"2 of 3 answers .*b\.png, image 2.*expected a rating"):
         create_metric(critic)(images)

@@ -143,7 +143,9 @@ def test_the_grid_of_jpeg_is_found_at_any_phase(pictures: list[Bytes], as_tensor
 
 
 @pytest.mark.parametrize(
-    "make", list({**artefacts.COMMON, **artefacts.ENLARGING, **artefacts.ADDED}), ids=lambda make: make.__name__
+    "make",
+    list(dict.fromkeys([*artefacts.COMMON, *artefacts.ENLARGING, *artefacts.ADDED])),
+    ids=lambda make: make.__name__,
 )
 def test_every_fault_has_an_image_and_a_score(make: artefacts.Maker, pictures: list[Bytes]) -> None:
     clean = pictures[1].copy()
@@ -236,7 +238,9 @@ def test_it_works_wherever_a_metric_does(pictures: list[Bytes], as_tensor: AsTen
     batch = torch.stack([as_tensor(picture) for picture in pictures])
     scores = metric(batch)
     assert scores.shape == (3, 1) and float(metric(pictures[1])) == pytest.approx(float(scores[1]), abs=1e-6)
-    assert {parameter.device.type for parameter in metric.to("meta").net.parameters()} == {"meta"}
+    moved = metric.to("meta").net
+    assert isinstance(moved, torch.nn.Module)
+    assert {parameter.device.type for parameter in moved.parameters()} == {"meta"}
 
 
 def test_answers_are_kept_by_the_weights(critic: NaturalSceneCritic) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -147,7 +149,8 @@ def test_tools_for_the_class_come_first(plain: Bytes) -> None:
     fitting = {tool.info.name for tool in tools if "blur" in tool.info.treats}
 
     def order(seed: int) -> list[str]:
-        return [tool.info.name for tool in pairs._in_turn(tools, ["blur"], np.random.default_rng(seed))]
+        drawn = pairs._in_turn(tools, ["blur"], np.random.default_rng(seed))
+        return [tool.info.name for tool in cast(list[Tool], drawn)]
 
     orders = [order(seed) for seed in range(200)]
     assert all(sorted(one) == sorted(tool.info.name for tool in tools) for one in orders)

@@ -19,6 +19,7 @@ from torch import Tensor
 from iqloop.critic.checkpoint import Checkpoint, CheckpointSource, load
 from iqloop.critic.inputs import collate, encode, question
 from iqloop.critic.known import KNOWN, MINI_FOLDER
+from iqloop.critic.mini import build_model, build_processor, repatched, save
 from iqloop.critic.pixels import pack
 from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1
 from iqloop.critic.qwen import read, text
@@ -32,11 +33,30 @@ def both(source: CheckpointSource) -> tuple[Checkpoint, Checkpoint]:
     return load(source, device="cpu"), load(source, device="cpu", stock=True)
 
 
-@pytest.fixture(scope="module", params=["tiny", "qinsight-mini"])
-def pair(request: pytest.FixtureRequest, tiny_folder: Path) -> tuple[Checkpoint, Checkpoint]:
-    """The same weights read here and by transformers: random ones and the package's."""
-    source = KNOWN["qinsight-mini"].source if request.param != "tiny" else CheckpointSource("t", str(tiny_folder))
-    return both(source)
+@pytest.fixture(scope="module", params=["patches of 14", "patches of 16", "qinsight-mini"])
+def pair(
+    request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Checkpoint, Checkpoint]:
+    """The same weights read here and by transformers: random ones, with patches of two sizes, and the package's."""
+    if request.param == "qinsight-mini":
+        return both(KNOWN["qinsight-mini"].source)
+    folder = tiny_folder
+    if request.param == "patches of 16":
+        folder = tmp_path_factory.mktemp("larger") / "tiny"
+        tiny = load(CheckpointSource("t", str(tiny_folder)), device="cpu", stock=True)
+        save(larger(tiny.model, tiny.tokenizer), build_processor(tiny.tokenizer), folder)
+    return both(CheckpointSource("t", str(folder)))
+
+
+def larger(model: Any, tokenizer: Any) -> Any:
+    """The same weights with patches of 16."""
+    sizes = ("depth", "hidden_size", "num_heads", "intermediate_size", "fullatt_block_indexes")
+    vision = {name: getattr(model.config.vision_config, name) for name in sizes}
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rope_parameters")
+    text = {name: getattr(model.config.text_config, name) for name in sizes}
+    made = build_model(tokenizer, vision=vision, text=text)
+    made.load_state_dict(repatched(model.state_dict()))
+    return made
 
 
 def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
@@ -46,8 +66,9 @@ def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
 
 def test_the_tower_is_transformers(pair: tuple[Checkpoint, Checkpoint]) -> None:
     """Sizes below, at and beyond a window, several at once."""
-    for sizes in ([(28, 28)], [(112, 112)], [(140, 84), (56, 308), (224, 252)]):
-        patches, grid = pack(pictures(*sizes))
+    unit = pair[0].views.unit
+    for sizes in ([(1, 1)], [(4, 4)], [(5, 3), (2, 11), (8, 9)]):
+        patches, grid = pack(pictures(*((tall * unit, wide * unit) for tall, wide in sizes)), patch=unit // 2)
         ours, stock = (one.model.model.visual(patches, grid_thw=grid).pooler_output for one in pair)
         torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-4)
 
@@ -55,7 +76,8 @@ def test_the_tower_is_transformers(pair: tuple[Checkpoint, Checkpoint]) -> None:
 def test_reading_whole_prompts_is_transformers(pair: tuple[Checkpoint, Checkpoint]) -> None:
     """Rows of different lengths, so that some are padded; one to three images."""
     ours, stock = pair
-    images = [pictures((84, 112)), pictures((56, 56))]
+    unit = ours.views.unit
+    images = [pictures((3 * unit, 4 * unit)), pictures((2 * unit, 2 * unit))]
     prompt = Q_INSIGHT["score"]
     made = collate(ours, [encode(ours, question(ours, prompt), row) for row in images], images)
     positions, after = ours.model.model.get_rope_index(
@@ -81,7 +103,8 @@ def test_reading_whole_prompts_is_transformers(pair: tuple[Checkpoint, Checkpoin
 
 def test_positions_of_several_images(pair: tuple[Checkpoint, Checkpoint]) -> None:
     ours, stock = pair
-    images = [pictures((84, 112), (56, 196), (112, 56))]
+    unit = ours.views.unit
+    images = [pictures((3 * unit, 4 * unit), (2 * unit, 7 * unit), (4 * unit, 2 * unit))]
     made = collate(ours, [encode(ours, question(ours, Q_INSIGHT["compare-reference"]), row) for row in images], images)
     given = {"mm_token_type_ids": made.mm_token_type_ids, "image_grid_thw": made.image_grid_thw}
     found = [
@@ -157,7 +180,7 @@ def edited(folder: Path, tmp_path: Path, change: Change) -> Path:
         lambda config: config["text_config"].update(use_sliding_window=True),
         lambda config: config["text_config"].update(rope_parameters={"rope_type": "yarn", "factor": 4.0}),
         lambda config: config["text_config"].update(head_dim=24),
-        lambda config: config["vision_config"].update(patch_size=16),
+        lambda config: config["vision_config"].update(spatial_merge_size=4),
         lambda config: config.update(quantization_config={"quant_method": "bitsandbytes"}),
         lambda config: config.pop("text_config"),
     ],
@@ -209,3 +232,25 @@ def test_the_mini_is_a_checkpoint_like_any_other() -> None:
     assert AutoProcessor.from_pretrained(MINI_FOLDER).tokenizer.pad_token_id == 801
     mine = dict(load(KNOWN["qinsight-mini"].source, "cpu").model.state_dict())
     assert set(mine) == set(model.state_dict()) and all(torch.equal(mine[k], v) for k, v in model.state_dict().items())
+
+
+def test_larger_patches_see_the_image_smaller(tiny_folder: Path) -> None:
+    """What patches of 16 say of an image, those of 14 say of it at seven eighths of its size."""
+    tiny = load(CheckpointSource("t", str(tiny_folder)), "cpu", stock=True)
+    model, tower = tiny.model, larger(tiny.model, tiny.tokenizer).model.visual
+    down, across = torch.meshgrid(torch.linspace(0, 3, 64), torch.linspace(0, 2, 64), indexing="ij")
+    smooth = torch.stack([down.sin(), across.cos(), (down + across).sin()]) / 2 + 0.5
+    small = torch.nn.functional.interpolate(smooth[None], size=(56, 56), mode="bicubic", antialias=True)[0]
+    found = [
+        visual(*pack([view], patch=side)).pooler_output
+        for visual, view, side in ((model.model.visual, small, 14), (tower, smooth, 16))
+    ]
+    one, other = (torch.cat(list(tokens)) if isinstance(tokens, tuple) else tokens for tokens in found)
+    assert torch.nn.functional.cosine_similarity(one, other).min() > 0.99
+
+
+def test_views_must_be_of_the_patches_that_are_there(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = edited(tiny_folder, tmp_path, lambda config: config["iqloop"]["views"].update(unit=32))
+    for stock in (False, True):
+        with pytest.raises(CriticError, match=r"expected iqloop.views.unit 28 in its config.json"):
+            load(CheckpointSource("t", str(folder)), "cpu", stock=stock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_an_image_of_a_comparison_has_its_own_budget() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"pair_crops": 1}, {"pair_crops": -1}, {"pair_pixels": 27 * 27}])
-def test_a_budget_of_pairs_out_of_range(wrong: dict[str, int]) -> None:
+def test_a_budget_of_pairs_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(CriticError, match="out of range"):
         replace(NATIVE, **wrong)
 

@@ -30,7 +30,13 @@ from iqloop.errors import UsageError
 from tests.conftest import Photograph
 
 SETTINGS = VisionSettings(
-    steps=4, small_share=0.25, small=Plan(28, 6), large=Plan(56, 4), pairs=PairPlan(56, 2), save_every=2
+    steps=4,
+    small_share=0.25,
+    small=Plan(28, 6),
+    large=Plan(56, 4),
+    native=Plan(84, 2),
+    pairs=PairPlan(56, 2),
+    save_every=2,
 )
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 from torch.nn import functional
 
+from iqloop.critic.protocol import Capability
 from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Preference, Provenance, Rating, Unparsed
 from iqloop.recipes.cli import cli
 
@@ -25,7 +26,7 @@ class ScriptedCritic:
 
     clean: Tensor
     kind: str = "noise"
-    capabilities: frozenset[str] = frozenset({"score", "perceive"})
+    capabilities: frozenset[Capability] = frozenset({"score", "perceive"})
     lower_better: bool = False
     fault: Callable[[Tensor], None] | None = None
     """Called with every image that is scored; may raise."""
@@ -53,7 +54,7 @@ class ScriptedCritic:
             return [Unparsed("hm", "expected JSON")] * len(images)
         severity = "null" if self.kind == "null" else "obvious"
         sure = {name: float(name == self.kind) for name in CLASSES}
-        ladder = {word: float(word == severity) for word in SEVERITIES}
+        ladder: dict[str, float] = {word: float(word == severity) for word in SEVERITIES}
         found: Any = Degradation(self.kind, severity, sure, {self.kind: ladder}, "grain in the sky")  # type: ignore[arg-type]
         return [found] * len(images)
 

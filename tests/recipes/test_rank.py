@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from iqloop.critic import known
+from iqloop.critic.protocol import Capability
 from iqloop.critic.verdicts import Preference, Rating, Unparsed
 from iqloop.recipes.rank.chart import MARGIN, Scale, whisker
 from iqloop.recipes.rank.groups import Group, find_groups
@@ -33,7 +34,7 @@ WORDS = "</blockquote><script>alert(1)</script>Image A has <b>less</b> noise."
 class Referee(ScriptedCritic):
     """Compares as well, in words that are markup, and remembers the sizes of what it was shown."""
 
-    capabilities: frozenset[str] = frozenset({"score", "perceive", "compare"})
+    capabilities: frozenset[Capability] = frozenset({"score", "perceive", "compare"})
     shown: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
     """Of each pair the sizes of a and b, and of the reference if there was one."""
     method: Any = "comparison"

@@ -82,7 +82,12 @@ def test_how_a_score_is_read_out_reaches_the_critic(
     samples: int,
 ) -> None:
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr(known, "create_critic", lambda name, **options: asked.append(options) or critic)
+
+    def create(name: str, **options: object) -> ScriptedCritic:
+        asked.append(options)
+        return critic
+
+    monkeypatch.setattr(known, "create_critic", create)
     assert run("score", photo, *flags, "--seed", 5, "--json").exit_code == 0
     assert (asked[0]["decoding"], asked[0]["samples"], asked[0]["seed"]) == (decoding, samples, 5)
 

@@ -232,7 +232,8 @@ def test_depth_grey_and_alpha_are_kept(here: Path, noisy: NDArray[np.uint8], cri
         assert run(*command, "deep.png", "alpha.png").exit_code == 0
         deep, alpha = read("deep.restored.png"), read("alpha.restored.png")
         assert (deep.bit_depth, deep.greyscale) == (16, True)
-        assert alpha.alpha is not None and bool((alpha.alpha == read("alpha.png").alpha).all())
+        before = read("alpha.png").alpha
+        assert alpha.alpha is not None and before is not None and bool((alpha.alpha == before).all())
         assert not bool((alpha.pixels == read("alpha.png").pixels).all())
 
 
@@ -336,7 +337,8 @@ def test_a_tool_of_ones_own(photo: Path, critic: ScriptedCritic) -> None:
     import torch
     from safetensors.torch import save_file
 
-    sizes, state = [3, *[8] * 8, 3], {}
+    sizes = [3, *[8] * 8, 3]
+    state: dict[str, torch.Tensor] = {}
     for layer, (narrow, wide) in enumerate(itertools.pairwise(sizes)):
         made = torch.nn.Conv2d(narrow, wide, 3)
         state |= {f"model.{2 * layer}.{name}": value.data for name, value in made.named_parameters()}

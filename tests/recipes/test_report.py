@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,10 @@ def edit(trace: Path, change: Callable[[Any], object]) -> None:
     trace.write_text(json.dumps(document))
 
 
+def add_hostile(diagnosis: str, part: str, document: Any) -> None:
+    document[diagnosis][part].update({HOSTILE: 0.5})
+
+
 def tried(document: Any) -> Any:
     return document["steps"][0]["tries"]
 
@@ -191,9 +197,8 @@ def test_hostile_texts_stay_texts(trace: Path) -> None:
     trace.write_text(json.dumps(poison(json.loads(trace.read_bytes())) | {"scale": 1}))
     edit(trace, lambda document: document["candidates"][1].update(id=HOSTILE, path=HOSTILE))
     edit(trace, lambda document: [made.pop(HOSTILE) for made in document["candidates"]])
-    for part in ("probabilities", "expected_severities"):
-        edit(trace, lambda document, part=part: document["diagnosis"][part].update({HOSTILE: 0.5}))
-        edit(trace, lambda document, part=part: document["final_diagnosis"][part].update({HOSTILE: 0.5}))
+    for diagnosis, part in product(("diagnosis", "final_diagnosis"), ("probabilities", "expected_severities")):
+        edit(trace, partial(add_hostile, diagnosis, part))
     edit(trace, lambda document: document["critic"]["provenances"].update({HOSTILE: HOSTILE}))
     edit(trace, lambda document: document["budget"].pop(HOSTILE))
     result = run("report", trace)

@@ -28,7 +28,7 @@ from iqloop.recipes import machine
 from iqloop.recipes.restore import run as restore_run
 from iqloop.recipes.restore import site as restore_site
 from iqloop.recipes.restore.file import Failure, Restored
-from iqloop.recipes.restore.site import Deadline, Setup
+from iqloop.recipes.restore.site import Deadline, Say, Setup
 from iqloop.recipes.restore.summary import Tally, duration
 from iqloop.recipes.restore.workers import Pool
 
@@ -144,7 +144,7 @@ def test_find_takes_what_the_globs_say(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
 
-    def found(*named: Path, **globs: list[str]) -> list[str]:
+    def found(*named: Path, **globs: Any) -> list[str]:
         return [str(image.relative) for image in find_images(named or [tmp_path], **globs)]
 
     assert found(include=["**/*.jpg"]) == ["2024/may/c.jpg", "2024/may/thumbs/c.jpg", "B.JPG"]
@@ -202,8 +202,8 @@ def test_the_number_of_workers_changes_nothing(photos: Path, quick: None) -> Non
 def light(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Worker processes without torch; makes a folder of files with the orders given."""
 
-    def pool(setup: Setup, *rest: Any) -> Pool:
-        return Pool(replace(setup, manner=None), *rest, place=LightPlace)  # type: ignore[arg-type]  # loads torch
+    def pool(setup: Setup, size: int, notice: Say, detail: Say) -> Pool:
+        return Pool(replace(setup, manner=None), size, notice, detail, LightPlace)  # type: ignore[arg-type]  # loads torch
 
     monkeypatch.setattr(restore_run, "Pool", pool)
 
@@ -284,7 +284,7 @@ def test_workers_end_with_their_parent(light: Callable[..., Path]) -> None:
     child = os.fork()
     if child == 0:
         # The workers hold the pipe's end as long as they live.
-        spawn = sys.modules["multiprocessing.util"].spawnv_passfds  # type: ignore[attr-defined]
+        spawn = sys.modules["multiprocessing.util"].spawnv_passfds
         sys.modules["multiprocessing.util"].spawnv_passfds = lambda path, args, fds: spawn(  # type: ignore[attr-defined]
             path, args, [*fds, writing]
         )

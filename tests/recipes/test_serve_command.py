@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
+from iqloop.errors import UsageError
 from iqloop.recipes.serve import listening, running
 
 from .helpers import ScriptedCritic, run
@@ -60,7 +61,7 @@ def test_who_binds_first_may_still_be_second_to_listen() -> None:
         port = first.getsockname()[1]
         with listening.bind("127.0.0.1", port, None) as second:
             listening.listen(second)
-            with pytest.raises(listening.UsageError, match="in use"):
+            with pytest.raises(UsageError, match="in use"):
                 listening.listen(first)
 
 
@@ -73,10 +74,10 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert listening.read_token(file) == TOKEN[::-1]
     for wrong in ("short", "sixteen letters and spaces"):
         file.write_text(wrong)
-        with pytest.raises(listening.UsageError, match="at least 16 characters") as raised:
+        with pytest.raises(UsageError, match="at least 16 characters") as raised:
             listening.read_token(file)
         assert wrong not in str(raised.value)
-    with pytest.raises(listening.UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         listening.read_token(tmp_path / "nothing")
 
 

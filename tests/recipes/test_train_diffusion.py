@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -233,7 +233,7 @@ def test_what_does_not_fit(
     data: Path,
     method: str,
     options: tuple[object, ...],
-    expected,
+    expected: str,
 ) -> None:
     result = start(method, *options)
     assert result.exit_code == 2 and expected in result.stderr, result.output
@@ -289,4 +289,4 @@ def test_the_embedded_critic_is_followed(pipeline: Path, data: Path, tiny_folder
     assert result.exit_code == 0, result.output
     log = [json.loads(line) for line in (data.parent / "run/log.jsonl").read_text().splitlines()]
     assert log[1]["gradient"] > 0 and 0 < log[1]["reward"] < 1
-    assert train_diffusion_run.Method.__args__ == ("dpo", "draft")
+    assert get_args(train_diffusion_run.Method) == ("dpo", "draft")

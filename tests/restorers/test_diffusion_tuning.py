@@ -67,7 +67,7 @@ def shake(network: torch.nn.Module, by: float = 0.1) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for value in lora.trained(network).values():
-            value += by * torch.randn(value.shape, generator=generator)
+            value.add_(by * torch.randn(value.shape, generator=generator))
 
 
 def drawn(model: Any, given: models.Given = GIVEN, **options: Any) -> sampling.Sample:
@@ -94,6 +94,7 @@ def test_the_loop_is_the_pipelines_for_text(folders: dict[str, Path], name: str,
     made = diffusers.DiffusionPipeline.load_config(folders[name])["_class_name"]
     loaded = load_pipeline_tool(folders[name]).pipeline
     model = models.model_of(loaded, made, guidance)
+    assert isinstance(model, models.TextToImage)
     # Of the same parts: whether weights are frozen decides a last bit here and there.
     pipeline = getattr(diffusers, made)(**{**loaded.components, "scheduler": model.scheduler})
     pipeline.set_progress_bar_config(disable=True)
@@ -152,15 +153,20 @@ def test_which_layers_get_an_adapter(folders: dict[str, Path]) -> None:
         lora.targets_of(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 
+def gradient(value: Tensor) -> Tensor:
+    assert value.grad is not None
+    return value.grad.clone()
+
+
 def test_gradients_of_the_last_steps(folders: dict[str, Path]) -> None:
     model = enlarger(folders)
     shake(model.network)
     found = []
     for options in ({"gradient_steps": 1}, {"gradient_steps": 2}, {"gradient_steps": 2, "checkpointing": True}):
-        result = drawn(model, drift=True, **options)
+        result = drawn(model, GIVEN, drift=True, **options)
         assert result.drift is not None
         (result.images.square().mean() + result.drift.mean()).backward()
-        found.append({name: value.grad.clone() for name, value in lora.trained(model.network).items()})
+        found.append({name: gradient(value) for name, value in lora.trained(model.network).items()})
         model.network.zero_grad()
         assert torch.equal(result.images, drawn(model).images)
     assert not drawn(model, drift=True).images.requires_grad

@@ -123,7 +123,7 @@ def test_an_unbroken_call_is_the_same(folders: dict[str, Path]) -> None:
     assert torch.equal(ours, theirs)
 
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, dict[str, Any]] = {
     "DDIMScheduler": {},
     "DDPMScheduler": {"prediction_type": "v_prediction"},
     "PNDMScheduler": {"skip_prk_steps": True},

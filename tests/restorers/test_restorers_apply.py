@@ -85,4 +85,5 @@ def test_takes_a_real_photo() -> None:
         pytest.skip("iqloop.io has no reader yet")
     real = io.read(np.zeros((8, 9, 4), np.uint8))
     result = restore_photo(default_registry(plugins=False).get("bicubic-x2"), real)
+    assert result.alpha is not None
     assert result.pixels.shape == (3, 16, 18) and result.alpha.shape == (1, 16, 18)

@@ -33,7 +33,7 @@ def photos() -> list[NDArray[np.uint8]]:
 
 
 def to_float(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return image.astype(np.float32) / 255
+    return image.astype(np.float32) / np.float32(255)
 
 
 def image(height: int = 40, width: int = 56) -> torch.Tensor:

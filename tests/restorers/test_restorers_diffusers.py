@@ -194,7 +194,9 @@ def copy(folders: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
         ("latent", 4, ("low-resolution",)),
     ],
 )
-def test_round_trip(folders: dict[str, Path], capfd: pytest.CaptureFixture[str], name, scale, treats) -> None:
+def test_round_trip(
+    folders: dict[str, Path], capfd: pytest.CaptureFixture[str], name: str, scale: int, treats: tuple[str, ...]
+) -> None:
     tool = load_pipeline_tool(folders[name], steps=4)
     info = tool.info
     assert (info.name, info.scale, info.treats, info.cost, info.seeded) == (name, scale, treats, "heavy", True)
@@ -275,11 +277,11 @@ def test_tiles(folders: dict[str, Path], name: str, side: int) -> None:
     tool = load_pipeline_tool(folders[name], steps=1, tile=side)
     image = torch.rand(1, 3, side + 20, side + 9)
     seen: list[tuple[int, int]] = []
-    part = tool._part
+    restore_part = tool._part
 
-    def watch(seed: int, tile: Tensor) -> Tensor:
-        seen.append((int(tile[0, 3, 0, 0]), int(tile[0, 4, 0, 0])))
-        return part(seed, tile)
+    def watch(seed: int, part: Tensor) -> Tensor:
+        seen.append((int(part[0, 3, 0, 0]), int(part[0, 4, 0, 0])))
+        return restore_part(seed, part)
 
     tool._part = watch  # type: ignore[method-assign]
     result = tool.restore(image, seed=5)

@@ -32,7 +32,8 @@ def net(name: str, tile: int | None = None) -> SpandrelTool:
 
 def run(name: str, image: Bytes, tile: int | None = None) -> Bytes:
     result = net(name, tile).restore(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255)
-    return np.rint(result[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    restored: Bytes = np.rint(result[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    return restored
 
 
 @pytest.fixture(scope="module")

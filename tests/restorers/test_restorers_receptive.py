@@ -57,7 +57,7 @@ def test_tiles_of_a_trained_net_equal_the_whole(
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=draw)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
     radius = receptive_radius(net, pooled=not view)
     assert radius is not None
     said = {"iqloop": "1", "radius": str(radius), "view": "64" if view else "None"}
@@ -78,7 +78,7 @@ def test_a_view_of_the_whole_is_of_this_image_only(tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=draw)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
     tool = load_tool(export(net, tmp_path / "net.safetensors", {"iqloop": "1", "radius": "14", "view": "64"}))
     first, second = torch.rand(2, 1, 3, 48, 64, generator=draw)
     alone = tool.restore(second * 0.2)

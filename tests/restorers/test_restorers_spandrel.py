@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,14 @@ IMAGE = torch.rand(1, 3, 21, 34, generator=torch.Generator().manual_seed(1))
         (dncnn, "DnCNN", 1, ("noise",)),
     ],
 )
-def test_round_trip(tmp_path, kind, make, architecture, scale, treats) -> None:
+def test_round_trip(
+    tmp_path: Path,
+    kind: str,
+    make: Callable[[], dict[str, Tensor]],
+    architecture: str,
+    scale: int,
+    treats: tuple[str, ...],
+) -> None:
     tool = load_tool(save(tmp_path / f"net.{kind}", make()))
     assert tool.info.name == "net" and tool.info.scale == scale and tool.info.treats == treats
     assert architecture in tool.info.summary
@@ -200,7 +208,7 @@ def test_refuses_inpainting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     from iqloop.restorers import spandrel_tool
 
-    class Masked(MaskedImageModelDescriptor):  # type: ignore[type-arg]
+    class Masked(MaskedImageModelDescriptor):  # type: ignore[misc]  # spandrel's is untyped
         def __init__(self) -> None:
             self._architecture = type("A", (), {"name": "LaMa"})()
 

@@ -85,7 +85,7 @@ def test_degrade_is_a_function_of_its_generator(task: Task, crops: list[Bytes]) 
         first = task.degrade(crops[0], generator(seed))
         assert first.dtype == np.uint8 and first.shape == (64 // task.scale, 64 // task.scale, 3)
         np.testing.assert_array_equal(first, task.degrade(crops[0], generator(seed)))
-        np.testing.assert_array_equal(crops[0], kept), "the clean image is left as it is"
+        np.testing.assert_array_equal(crops[0], kept, "the clean image is left as it is")
     draws = {task.degrade(crops[0], generator(seed)).tobytes() for seed in range(12)}
     assert len(draws) > 1
 
@@ -101,7 +101,7 @@ def test_degrade_leaves_a_share_clean_and_damages_the_rest(name: str, crops: lis
 @pytest.mark.parametrize("kinds", [damage.NOISES, damage.BLURS, damage.DARKENINGS])
 def test_every_kind_changes_the_image_and_gives_numbers(kinds: Any, crops: list[Bytes]) -> None:
     assert sum(share for share, _ in kinds) == pytest.approx(1)
-    x = damage.to_float(crops[1])
+    x = to_float(crops[1])
     for _, kind in kinds:
         # Draws near nothing are allowed; of several one is strong.
         results = [kind(x, generator(seed)) for seed in range(4)]
@@ -148,7 +148,7 @@ def test_jpeg_off_its_grid(crops: list[Bytes]) -> None:
 
 
 def test_motion_blur_keeps_the_light_and_a_length_of_one_is_none(crops: list[Bytes]) -> None:
-    x = damage.to_float(crops[0])
+    x = to_float(crops[0])
     np.testing.assert_allclose(damage.linear_motion(x, 1, 0.7), x, atol=1e-6)
     point = np.zeros((33, 33, 3), np.float32)
     point[16, 16] = 1
@@ -165,7 +165,7 @@ def test_camera_noise_keeps_the_scene_and_follows_the_light(photograph: Callable
     assert np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1] > 0.4
     # Photons: a red scene is noisy in red, wherever the pattern begins.
     for seed in range(8):
-        red = np.zeros((33, 34, 3), np.float32) + np.float32([0.7, 0.0, 0.0])
+        red = np.zeros((33, 34, 3), np.float32) + np.array([0.7, 0.0, 0.0], np.float32)
         spread = (damage.camera_noise(red, generator(seed), 2e-3, 0.0) - red).std(axis=(0, 1))
         assert spread[0] > 3 * max(spread[1], spread[2]), spread
 
@@ -433,7 +433,7 @@ def test_a_folder_holds_one_run(tmp_path: Path, crops: list[Bytes]) -> None:
         ({"photographs": crops[:1]}, "photographs was 3:"),
     ):
         with pytest.raises(UsageError, match=expected):
-            train(**changed)  # type: ignore[arg-type]
+            train(**changed)
     (tmp_path / "last.pt").write_bytes(b"PK nonsense")
     with pytest.raises(UsageError, match=r"last\.pt: damaged"):
         train()

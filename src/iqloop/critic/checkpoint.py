@@ -184,6 +184,12 @@ def _checkpoint(source: CheckpointSource, model: Any, processor: Any, version: s
     own: Mapping[str, Any] = getattr(model.config, "iqloop", None) or {}
     tasks = source.tasks or tuple(own.get("tasks", ("score", "degradation")))
     views = ViewPolicy.from_dict(own["views"]) if "views" in own else _processor_views(processor)
+    seen = model.config.vision_config
+    if views.unit != seen.patch_size * seen.spatial_merge_size:
+        raise CriticError(
+            f"{source.location}: its views are of tokens of {views.unit} pixels, its patches of {seen.patch_size}: "
+            f"expected iqloop.views.unit {seen.patch_size * seen.spatial_merge_size} in its config.json"
+        )
     band = tie_band_of(source, own)
     return Checkpoint(source, model, processor, views, tasks, version, band, str(own.get("answer_begin", "")))
 
@@ -406,8 +412,9 @@ def _refuse_gradient(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
 
 
 def _processor_views(processor: Any) -> ViewPolicy:
-    size = processor.image_processor.size
-    return ViewPolicy("processor", pixels=int(size["longest_edge"]), min_pixels=int(size["shortest_edge"]))
+    images = processor.image_processor
+    longest, shortest = (int(images.size[name]) for name in ("longest_edge", "shortest_edge"))
+    return ViewPolicy("processor", images.patch_size * images.merge_size, pixels=longest, min_pixels=shortest)
 
 
 def _digest(source: CheckpointSource, folder: Path, adapter: str | None, quantization: str | None) -> str:

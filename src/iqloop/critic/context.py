@@ -64,13 +64,13 @@ class Context:
 
 
 def see(checkpoint: Checkpoint, views: Sequence[Tensor]) -> list[Seen]:
-    """Encode views ``(3, H, W)`` in [0, 1], sides multiples of 28; the vision tower runs once per view."""
+    """Encode views ``(3, H, W)`` in [0, 1], sides multiples of a token's; the vision tower runs once per view."""
     most = PATCHES_AT_ONCE.get(checkpoint.device.type, 32768)
     seen: list[Seen] = []
     batch: list[Tensor] = []
     count = 0
     for view in views:
-        patches = view.shape[-2] * view.shape[-1] // 196
+        patches = view.shape[-2] * view.shape[-1] * MERGE**2 // checkpoint.views.unit**2
         if batch and count + patches > most:
             seen.extend(_encode(checkpoint, batch))
             batch, count = [], 0
@@ -82,7 +82,8 @@ def see(checkpoint: Checkpoint, views: Sequence[Tensor]) -> list[Seen]:
 def _encode(checkpoint: Checkpoint, views: Sequence[Tensor]) -> list[Seen]:
     visual = checkpoint.model.model.visual
     frames = 1 if getattr(visual.patch_embed, "takes_one_frame", False) else FRAMES
-    patches, grid = pack([view.to(checkpoint.device) for view in views], frames)
+    patch = checkpoint.views.unit // MERGE
+    patches, grid = pack([view.to(checkpoint.device) for view in views], frames, patch)
     out = visual(patches.to(visual.dtype), grid_thw=grid).pooler_output
     tokens = torch.cat(list(out)) if isinstance(out, (tuple, list)) else out
     grids = [(int(rows), int(columns)) for _, rows, columns in grid.tolist()]

@@ -45,9 +45,9 @@ def _patch_embed(self: Any, hidden_states: Tensor) -> Tensor:
 
 
 def embed_patches(patches: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``(N, 3 * frames * 14 * 14)`` to ``(N, D)``, all frames or one that stands for equal ones.
+    """``(N, 3 * frames * side * side)`` to ``(N, D)``, all frames or one that stands for equal ones.
 
-    ``weight`` is the kernel ``(D, 3, frames, 14, 14)``, whose slices are added for a single frame.
+    ``weight`` is the kernel ``(D, 3, frames, side, side)``, whose slices are added for a single frame.
     """
     if patches.shape[-1] * weight.shape[2] == weight[0].numel():
         weight = weight.sum(2)

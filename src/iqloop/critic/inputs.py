@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iqloop.critic.checkpoint import Checkpoint
-from iqloop.critic.pixels import MERGE, PATCH, pack
+from iqloop.critic.pixels import MERGE, pack
 from iqloop.critic.prompts import Prompt
 
 _IMAGE_PAD = "<|image_pad|>"
@@ -27,7 +27,7 @@ class Inputs:
     mm_token_type_ids: Tensor
     """``(B, L)``, 1 on image tokens; without it the model silently takes one-dimensional positions."""
     pixel_values: Tensor
-    """``(patches, 1176)``."""
+    """``(patches, 1176)``, for patches of 14 x 14."""
     image_grid_thw: Tensor
     """``(images, 3)``: frames, rows, columns in patches."""
 
@@ -45,9 +45,9 @@ def question(checkpoint: Checkpoint, prompt: Prompt, text_first: bool = False) -
     )
 
 
-def tokens_per_image(view: Tensor) -> int:
-    """Visual tokens of a view ``(3, H, W)``."""
-    return (view.shape[-2] // PATCH // MERGE) * (view.shape[-1] // PATCH // MERGE)
+def tokens_per_image(view: Tensor, unit: int) -> int:
+    """Visual tokens of a view ``(3, H, W)``, each ``unit`` pixels wide and high."""
+    return (view.shape[-2] // unit) * (view.shape[-1] // unit)
 
 
 def encode(checkpoint: Checkpoint, text: str, images: Sequence[Tensor]) -> list[int]:
@@ -56,7 +56,7 @@ def encode(checkpoint: Checkpoint, text: str, images: Sequence[Tensor]) -> list[
     assert len(parts) == len(images) + 1, "one image token per image"
     filled = parts[0]
     for view, part in zip(images, parts[1:], strict=True):
-        filled += _IMAGE_PAD * tokens_per_image(view) + part
+        filled += _IMAGE_PAD * tokens_per_image(view, checkpoint.views.unit) + part
     return list(checkpoint.tokenizer(filled, add_special_tokens=False)["input_ids"])
 
 
@@ -67,6 +67,7 @@ def collate(checkpoint: Checkpoint, rows: Sequence[Sequence[int]], images: Seque
     pad: Any = checkpoint.tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
-    patches, grid = pack([view.to(device) for views in images for view in views])
+    flat = [view.to(device) for views in images for view in views]
+    patches, grid = pack(flat, patch=checkpoint.views.unit // MERGE)
     kinds = (ids == config.image_token_id).to(torch.int32)
     return Inputs(ids, mask, kinds, patches.to(checkpoint.model.dtype), grid)

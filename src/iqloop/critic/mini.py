@@ -8,7 +8,8 @@ encodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,14 @@ CHAT_TEMPLATE = (
 )
 """Qwen2-VL's turns, without its default system text."""
 
+PATCH = 16
+"""Side of a patch, in pixels: four of JPEG's blocks, at one phase in all patches. On patches of 14, the published
+checkpoints' size, the grid falls differently in sixteen kinds of patches, and compression is hardly learned."""
 VIEWS = ViewPolicy(
     kind="native",
-    pixels=128 * 28 * 28,
-    crop=336,
+    unit=2 * PATCH,
+    pixels=128 * (2 * PATCH) ** 2,
+    crop=352,
     crops=2,
     whole_weight=0.25,
     pair_pixels=224 * 224,
@@ -100,14 +105,16 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 800) -> Any:
     )
 
 
-def build_processor(tokenizer: Any) -> Any:
-    """The processor: Qwen2-VL's, with the mini's pixel budget."""
+def build_processor(tokenizer: Any, patch: int = PATCH) -> Any:
+    """The processor: Qwen2-VL's, with the mini's pixel budget and side of a patch."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=448 * 448),
+        image_processor=Qwen2VLImageProcessor(
+            patch_size=patch, min_pixels=(4 * patch) ** 2, max_pixels=(28 * patch) ** 2
+        ),
         tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
+        video_processor=Qwen2VLVideoProcessor(patch_size=patch),
         chat_template=CHAT_TEMPLATE,
     )
 
@@ -146,10 +153,10 @@ def build_model(
             "num_heads": 4,
             "intermediate_size": 384,
             "out_hidden_size": width,
-            "patch_size": 14,
+            "patch_size": PATCH,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
-            "window_size": 112,
+            "window_size": 8 * PATCH,
             "fullatt_block_indexes": [1, 3],
             **(vision or {}),
         },
@@ -159,7 +166,9 @@ def build_model(
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    config.iqloop = {"views": VIEWS.to_dict(), "tasks": list(TASKS), "answer_begin": BEGIN, "tie_band": TIE_BAND}
+    unit = 2 * (vision or {}).get("patch_size", PATCH)
+    views = replace(VIEWS, unit=unit, pixels=VIEWS.pixels * unit**2 // VIEWS.unit**2)
+    config.iqloop = {"views": views.to_dict(), "tasks": list(TASKS), "answer_begin": BEGIN, "tie_band": TIE_BAND}
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
     stop = [token("<|im_end|>"), token("<|endoftext|>")]
@@ -168,6 +177,17 @@ def build_model(
         eos_token_id=stop, pad_token_id=token("<|endoftext|>"), begin_suppress_tokens=[empty]
     )
     return model
+
+
+def repatched(weights: Mapping[str, torch.Tensor], patch: int = PATCH) -> dict[str, torch.Tensor]:
+    """A model's or a tower's weights for patches of another size, which see the image at another scale."""
+    made = dict(weights)
+    for name, kernel in weights.items():
+        side = kernel.shape[-1]
+        if name.endswith("patch_embed.proj.weight") and side != patch:
+            flat = torch.nn.functional.interpolate(kernel.flatten(1, 2), size=(patch, patch), mode="bicubic")
+            made[name] = flat.view(*kernel.shape[:3], patch, patch) * (side / patch) ** 2
+    return made
 
 
 def save(model: Any, processor: Any, folder: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iqloop.critic.pixels import UNIT, fitted_size, resize
+from iqloop.critic.pixels import MERGE, UNIT, fitted_size, resize
 from iqloop.errors import CriticError
 
 GRID = 8
@@ -28,6 +28,8 @@ class ViewPolicy:
     """How an image becomes views."""
 
     kind: Literal["processor", "native"] = "processor"
+    unit: int = UNIT
+    """Sides of views are multiples of this, in pixels: a visual token, two patches."""
     pixels: int = 12_845_056
     """Budget per view, in pixels; the default is Qwen2-VL's."""
     pair_pixels: int | None = None
@@ -49,7 +51,9 @@ class ViewPolicy:
             raise CriticError(f"views.kind must be 'processor' or 'native', got {self.kind!r}")
         budgets = (self.pixels, self.pixels if self.pair_pixels is None else self.pair_pixels)
         if (
-            min(self.crop, *(side**0.5 for side in budgets)) < UNIT
+            min(self.crop, *(side**0.5 for side in budgets)) < self.unit
+            or self.unit < MERGE
+            or self.unit % MERGE
             or self.crops < 1
             or self.pair_crops < 0
             or self.pair_crops == 1  # a look at a crop must not be taken for one at the whole
@@ -72,7 +76,7 @@ class ViewPolicy:
 
 @dataclass(frozen=True)
 class View:
-    """Pixels ``(3, H, W)`` in [0, 1], sides multiples of 28, and their weight in the combined answer."""
+    """Pixels ``(3, H, W)`` in [0, 1], sides multiples of the policy's unit, and their weight in the combined answer."""
 
     pixels: Tensor
     weight: float = 1.0
@@ -80,15 +84,16 @@ class View:
 
 def views_of(image: Tensor, policy: ViewPolicy) -> list[View]:
     """The views of an image ``(3, H, W)`` in [0, 1]; differentiable."""
+    unit = policy.unit
     height, width = image.shape[-2:]
     if policy.kind == "processor":
         return [View(_fitted(image, policy))]
-    image = _at_least_one_token(image)
+    image = _at_least_one_token(image, policy.unit)
     height, width = image.shape[-2:]
     if height * width <= policy.pixels:
-        return [View(_cut(image, height // UNIT * UNIT, width // UNIT * UNIT, 0.5, 0.5))]
-    side = policy.crop // UNIT * UNIT
-    tall, wide = min(side, height // UNIT * UNIT), min(side, width // UNIT * UNIT)
+        return [View(_cut(image, height // unit * unit, width // unit * unit, 0.5, 0.5))]
+    side = policy.crop // unit * unit
+    tall, wide = min(side, height // unit * unit), min(side, width // unit * unit)
     centres = _centres(policy.crops, height, width)
     crops = [View(_cut(image, tall, wide, y, x)) for y, x in centres]
     if policy.whole_weight == 0:
@@ -98,7 +103,7 @@ def views_of(image: Tensor, policy: ViewPolicy) -> list[View]:
 
 def single_view(image: Tensor, policy: ViewPolicy) -> Tensor:
     """One view of the whole image: native within the budget, shrunk above it."""
-    if policy.kind == "native" and _area(image) <= policy.pixels:
+    if policy.kind == "native" and _area(image, policy.unit) <= policy.pixels:
         return views_of(image, policy)[0].pixels
     return _fitted(image, policy)
 
@@ -113,23 +118,24 @@ def views_together(images: Sequence[Tensor], policy: ViewPolicy) -> list[list[Te
         policy = replace(policy, pixels=policy.pair_pixels)
     first = images[0]
     alike = all(image.shape == first.shape for image in images)
-    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first) <= policy.pixels:
+    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first, policy.unit) <= policy.pixels:
         return [[single_view(image, policy) for image in images]]
-    height, width = (max(UNIT, side) for side in first.shape[-2:])
+    unit = policy.unit
+    height, width = (max(unit, side) for side in first.shape[-2:])
     square = int(policy.pixels**0.5)
     # A strip gives up width for what it has of length.
-    tall = min(height, max(square, policy.pixels // min(width, square))) // UNIT * UNIT
-    wide = min(width, policy.pixels // tall) // UNIT * UNIT
+    tall = min(height, max(square, policy.pixels // min(width, square))) // unit * unit
+    wide = min(width, policy.pixels // tall) // unit * unit
     return [
-        [_cut(_at_least_one_token(image), tall, wide, y, x) for image in images]
+        [_cut(_at_least_one_token(image, unit), tall, wide, y, x) for image in images]
         for y, x in _centres(policy.pair_crops, height, width)
     ]
 
 
-def _area(image: Tensor) -> int:
+def _area(image: Tensor, unit: int) -> int:
     """Pixels, once sides under a token are filled."""
     height, width = image.shape[-2:]
-    return max(height, UNIT) * max(width, UNIT)
+    return max(height, unit) * max(width, unit)
 
 
 def _centres(count: int, height: int, width: int) -> list[tuple[float, float]]:
@@ -150,13 +156,13 @@ def _cut(image: Tensor, tall: int, wide: int, y: float, x: float) -> Tensor:
 
 def _fitted(image: Tensor, policy: ViewPolicy) -> Tensor:
     height, width = image.shape[-2:]
-    return resize(image, *fitted_size(height, width, policy.min_pixels, policy.pixels))
+    return resize(image, *fitted_size(height, width, policy.min_pixels, policy.pixels, policy.unit))
 
 
-def _at_least_one_token(image: Tensor) -> Tensor:
-    """Sides under 28 pixels are filled by repeating the border: enlarging would look like blur."""
+def _at_least_one_token(image: Tensor, unit: int) -> Tensor:
+    """Sides under a token are filled by repeating the border: enlarging would look like blur."""
     height, width = image.shape[-2:]
-    down, right = max(0, UNIT - height), max(0, UNIT - width)
+    down, right = max(0, unit - height), max(0, unit - width)
     if not (down or right):
         return image
     return torch.as_tensor(F.pad(image[None], (0, right, 0, down), mode="replicate")[0])

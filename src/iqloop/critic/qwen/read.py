@@ -12,7 +12,7 @@ from iqloop.critic.qwen.model import Qwen
 from iqloop.errors import CriticError
 
 _TEXT = {"hidden_act": "silu", "use_sliding_window": False}
-_VISION = {"hidden_act": "silu", "in_channels": 3, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
+_VISION = {"hidden_act": "silu", "in_channels": 3, "spatial_merge_size": 2, "temporal_patch_size": 2}
 
 
 def understands(folder: Path) -> bool:

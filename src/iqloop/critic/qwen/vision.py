@@ -20,12 +20,12 @@ class PatchEmbed(nn.Module):
 
     takes_one_frame = True
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, side: int) -> None:
         super().__init__()
-        self.proj = Conv3d(3, width, (2, 14, 14), (2, 14, 14), bias=False)
+        self.proj = Conv3d(3, width, (2, side, side), (2, side, side), bias=False)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """``(N, 3 * frames * 14 * 14)``, one frame or two, to ``(N, D)``."""
+        """``(N, 3 * frames * side * side)``, one frame or two, to ``(N, D)``."""
         return embed_patches(patches, self.proj.weight)
 
 
@@ -78,7 +78,7 @@ class Visual(nn.Module):
 
     def __init__(self, sizes: Mapping[str, Any]) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(sizes["hidden_size"])
+        self.patch_embed = PatchEmbed(sizes["hidden_size"], sizes["patch_size"])
         self.blocks = nn.ModuleList(VisionBlock(sizes) for _ in range(sizes["depth"]))
         self.merger = Merger(sizes["hidden_size"], sizes["out_hidden_size"])
         self.full = frozenset(sizes["fullatt_block_indexes"])

@@ -95,7 +95,7 @@ def memory(model: Any, settings: GrpoSettings, layout: Layout, image_tokens: int
         model: without weights, on the meta device; `iqloop.critic.checkpoint.skeleton`.
         settings: of the run.
         layout: where it runs.
-        image_tokens: of a question's images together; one is 28 x 28 pixels.
+        image_tokens: of a question's images together; one is 28 x 28 pixels in the published checkpoints.
 
     Raises:
         UsageError: the questions of a step do not divide among the GPUs, or adapters meet ZeRO.

@@ -11,6 +11,7 @@ heads are thrown away.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +44,9 @@ class VisionSettings:
     """Start the patch embedding as a DCT; False goes on from the tower's weights."""
     small_share: float = 0.45
     """Fraction of the steps on small crops."""
-    small: Plan = field(default_factory=lambda: Plan(side=112, count=128))
+    small: Plan = field(default_factory=lambda: Plan(side=128, count=96))
     large: Plan = field(default_factory=lambda: Plan(side=224, count=32))
-    native: Plan = field(default_factory=lambda: Plan(side=336, count=14))
+    native: Plan = field(default_factory=lambda: Plan(side=352, count=12))
     """In the place of every fifth large one: as large as the views of a whole file."""
     pairs: PairPlan = field(default_factory=lambda: PairPlan(side=224, count=16))
     """In the place of every tenth, two images a pair."""
@@ -96,7 +97,7 @@ def embed(visual: Any, pixels: Tensor) -> Tensor:
     """Visual tokens ``(B, tokens, width)`` of equal crops ``(B, H, W, 3)`` uint8."""
     x = pixels.permute(0, 3, 1, 2).float() / 255
     with torch.autocast(x.device.type, dtype=torch.bfloat16):
-        out = visual(*patchify(x)).pooler_output
+        out = visual(*patchify(x, patch=visual.config.patch_size)).pooler_output
     tokens = torch.cat(list(out)) if isinstance(out, (tuple, list)) else out
     return tokens.float().reshape(len(pixels), -1, tokens.shape[-1])
 
@@ -196,16 +197,17 @@ def accuracy(visual: Any, heads: Heads, batches: Sequence[Batch]) -> dict[str, f
 
 
 def whitened_dct(width: int, patches: Tensor) -> Tensor:
-    """A patch embedding ``(width, 3, 2, 14, 14)``: 2-D DCT coefficients, each of unit variance on ``patches``.
+    """A patch embedding ``(width, 3, 2, side, side)``: 2-D DCT coefficients, each of unit variance on ``patches``.
 
-    All 196 coefficients of luma, then the lowest of the two chroma planes.
+    Three quarters of them are the lowest coefficients of luma, the others the lowest of the two chroma planes.
     """
-    k, i = np.arange(14)[:, None], np.arange(14)[None]
-    dct = np.cos(np.pi * (i + 0.5) * k / 14) * np.sqrt(2 / 14)
+    side = math.isqrt(patches.shape[1] // 6)
+    k, i = np.arange(side)[:, None], np.arange(side)[None]
+    dct = np.cos(np.pi * (i + 0.5) * k / side) * np.sqrt(2 / side)
     dct[0] /= np.sqrt(2)
-    order = sorted(((u, v) for u in range(14) for v in range(14)), key=lambda uv: uv[0] + uv[1])
+    order = sorted(((u, v) for u in range(side) for v in range(side)), key=lambda uv: uv[0] + uv[1])
     planes = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
-    luma = min(196, width)
+    luma = min(side * side, round(0.75 * width))
     first = (width - luma) // 2
     counts = (luma, first, width - luma - first)
     rows = [
@@ -311,7 +313,7 @@ def train_vision(
     heads = Heads(visual.config.out_hidden_size)
     if settings.fresh:
         first = Crops(photographs, (), plans, settings.seed + 1).batch(0).pixels
-        patches = patchify(first.permute(0, 3, 1, 2).float() / 255)[0]
+        patches = patchify(first.permute(0, 3, 1, 2).float() / 255, patch=visual.config.patch_size)[0]
         with torch.no_grad():
             visual.patch_embed.proj.weight.copy_(whitened_dct(visual.config.hidden_size, patches))
     validation = Crops(held_out, (), [settings.large] * 30, settings.seed + 7)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 LAUNCH = Path(__file__).resolve().parents[2] / "critic" / "training" / "accelerate"
 """Configurations for accelerate."""
-TOKEN_SIDE = 28
-"""Pixels of a visual token's side."""
 MAX_IMAGE_TOKENS = 16384
 """Where Qwen's processor shrinks an image."""
 
@@ -67,7 +65,8 @@ def memory(
 
     ranks = PartialState().num_processes if gpus is None else gpus
     layout = needs.Layout(ranks, nodes, stage_of(deepspeed), checkpointing, vllm)
-    tokens = image_tokens(examples)
+    seen = model.config.vision_config
+    tokens = image_tokens(examples, seen.patch_size * seen.spatial_merge_size)
     found = needs.memory(model, settings, layout, tokens)
 
     def gib(size: float) -> str:
@@ -113,14 +112,14 @@ def stage_of(deepspeed: str | None) -> Any:
     return stage
 
 
-def image_tokens(examples: Sequence[Example]) -> int:
-    """Visual tokens of the question whose images have most, by the sizes in the files' headers."""
+def image_tokens(examples: Sequence[Example], unit: int) -> int:
+    """Visual tokens, each ``unit`` pixels wide and high, of the question that has most, by the sizes in the files."""
     from PIL import Image
 
     sizes: dict[Path, int] = {}
     for path in {path for example in examples for path in example.images}:
         with Image.open(path) as image:
             width, height = image.size
-        across, down = (max(1, round(side / TOKEN_SIDE)) for side in (width, height))
+        across, down = (max(1, round(side / unit)) for side in (width, height))
         sizes[path] = min(across * down, MAX_IMAGE_TOKENS)
     return max(sum(sizes[path] for path in example.images) for example in examples)

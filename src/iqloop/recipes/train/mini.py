@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +53,8 @@ class MiniRun:
     begin: str | None = None
     """Checkpoint folder, or ``qinsight-mini``, that the run goes on from; None starts from random weights."""
     tower: Path | None = None
-    """What the warm start sees with: a vision stage's result; None takes that of the run's own."""
+    """A vision stage's result: what the vision stage goes on from, or the warm start sees with; None takes that of the
+    run's own."""
     freeze_vision: bool = False
     """The warm start leaves the tower as it is: what the vision stage taught is kept whole."""
     workers: int = 1
@@ -96,7 +97,8 @@ _DEFAULT = MiniRun(Path(), Path())
 @click.option(
     "--tower",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="What the warm start sees with: tower.safetensors of another run's vision stage. Default: this run's own.",
+    help="tower.safetensors of another run: the vision stage goes on from it, the warm start sees with it. "
+    "Default: this run's own.",
 )
 @click.option(
     "--freeze-vision", is_flag=True, help="The warm start leaves the vision tower as the vision stage made it."
@@ -166,17 +168,20 @@ def _model(run: MiniRun) -> tuple[Any, Any]:
         if not folder.is_dir():
             raise UsageError(f"{run.begin}: expected a checkpoint folder to go on from, or {DEFAULT}")
         checkpoint = load(CheckpointSource(run.begin, str(folder)), device="cpu", dtype="float32", stock=True)
-        return checkpoint.model.requires_grad_(True), checkpoint.processor
+        return _new_model(run.seed, checkpoint.processor.tokenizer, checkpoint.model.state_dict())
     return _new_model(run.seed)
 
 
-def _new_model(seed: int) -> tuple[Any, Any]:
+def _new_model(seed: int, tokenizer: Any = None, weights: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+    """Of the recipe's own sizes; ``weights`` may be of an older one, with smaller patches."""
     from iqloop.critic.fast import speed_up
-    from iqloop.critic.mini import build_model, build_processor, build_tokenizer
+    from iqloop.critic.mini import build_model, build_processor, build_tokenizer, repatched
     from iqloop.critic.training.reasoning import corpus
 
-    processor = build_processor(build_tokenizer(corpus()))
+    processor = build_processor(tokenizer or build_tokenizer(corpus()))
     model = build_model(processor.tokenizer, seed=seed)
+    if weights is not None:
+        model.load_state_dict(repatched(weights))
     speed_up(model.model.visual)
     return model, processor
 
@@ -206,7 +211,8 @@ def _logger(run: MiniRun, stage: str, say: Callable[[str], None]) -> Callable[[d
 def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
-    from iqloop.critic.training.vision import VisionSettings, train_vision
+    from iqloop.critic.mini import repatched
+    from iqloop.critic.training.vision import VisionSettings, load_tower, train_vision
     from iqloop.restorers.registry import package_tools
 
     torch.set_num_threads(run.threads)
@@ -218,12 +224,15 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
         settings = replace(settings, rate=settings.rate * CONTINUED_VISION, embed_rate=settings.embed_rate / 2)
     log = _logger(run, "vision", say)
     tower = model.model.visual
+    if run.tower is not None:
+        tower.load_state_dict(repatched(load_tower(run.tower)[0]))
     train_vision(tower, photographs, rated, held_out, package_tools(), settings, run.run, log, run.workers)
 
 
 def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
+    from iqloop.critic.mini import repatched
     from iqloop.critic.training.vision import TOWER, load_tower
     from iqloop.critic.training.warmstart import WarmstartSettings, train_warmstart
     from iqloop.restorers.registry import package_tools
@@ -236,7 +245,7 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     heads = None
     if tower.exists():
         visual, heads = load_tower(tower)
-        checkpoint.model.model.visual.load_state_dict(visual)
+        checkpoint.model.model.visual.load_state_dict(repatched(visual))
     photographs, rated, held_out = _data(run)
     settings = WarmstartSettings(steps=run.warmstart_steps, seed=run.seed)
     if run.begin is not None:
