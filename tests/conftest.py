@@ -64,7 +64,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from iqloop.critic.training.reasoning import corpus
 
     folder = tmp_path_factory.mktemp("critic") / "tiny"
-    processor = build_processor(build_tokenizer(corpus(), vocabulary=600), patch=14)
+    processor = build_processor(build_tokenizer(corpus(), vocabulary=600))
     text: dict[str, Any] = {
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -73,7 +73,6 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
     vision = {"depth": 2, "hidden_size": 48, "num_heads": 2, "intermediate_size": 64, "fullatt_block_indexes": [1]}
-    vision |= {"patch_size": 14, "window_size": 112}  # the published checkpoints' sizes
     model = build_model(processor.tokenizer, vision=vision, text=text)
     with torch.no_grad():
         for parameter in model.parameters():

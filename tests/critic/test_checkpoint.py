@@ -102,7 +102,6 @@ def published(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     }
     text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
     vision = {"depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "fullatt_block_indexes": [1]}
-    vision |= {"patch_size": 14, "window_size": 112}
     for seed, part in enumerate(PARTS):
         model = build_model(processor.tokenizer, vision=vision, text=text, seed=seed)
         with torch.no_grad():

@@ -8,7 +8,7 @@ encodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,13 @@ CHAT_TEMPLATE = (
 )
 """Qwen2-VL's turns, without its default system text."""
 
-PATCH = 16
-"""Side of a patch, in pixels: four of JPEG's blocks, at one phase in all patches. On patches of 14, the published
-checkpoints' size, the grid falls differently in sixteen kinds of patches, and compression is hardly learned."""
+PATCH = 14
+"""Side of a patch, in pixels, as in the published checkpoints."""
 VIEWS = ViewPolicy(
     kind="native",
     unit=2 * PATCH,
     pixels=128 * (2 * PATCH) ** 2,
-    crop=352,
+    crop=336,
     crops=2,
     whole_weight=0.25,
     pair_pixels=224 * 224,
@@ -177,17 +176,6 @@ def build_model(
         eos_token_id=stop, pad_token_id=token("<|endoftext|>"), begin_suppress_tokens=[empty]
     )
     return model
-
-
-def repatched(weights: Mapping[str, torch.Tensor], patch: int = PATCH) -> dict[str, torch.Tensor]:
-    """A model's or a tower's weights for patches of another size, which see the image at another scale."""
-    made = dict(weights)
-    for name, kernel in weights.items():
-        side = kernel.shape[-1]
-        if name.endswith("patch_embed.proj.weight") and side != patch:
-            flat = torch.nn.functional.interpolate(kernel.flatten(1, 2), size=(patch, patch), mode="bicubic")
-            made[name] = flat.view(*kernel.shape[:3], patch, patch) * (side / patch) ** 2
-    return made
 
 
 def save(model: Any, processor: Any, folder: Path) -> None:

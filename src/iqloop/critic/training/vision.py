@@ -44,9 +44,9 @@ class VisionSettings:
     """Start the patch embedding as a DCT; False goes on from the tower's weights."""
     small_share: float = 0.45
     """Fraction of the steps on small crops."""
-    small: Plan = field(default_factory=lambda: Plan(side=128, count=96))
+    small: Plan = field(default_factory=lambda: Plan(side=112, count=128))
     large: Plan = field(default_factory=lambda: Plan(side=224, count=32))
-    native: Plan = field(default_factory=lambda: Plan(side=352, count=12))
+    native: Plan = field(default_factory=lambda: Plan(side=336, count=14))
     """In the place of every fifth large one: as large as the views of a whole file."""
     pairs: PairPlan = field(default_factory=lambda: PairPlan(side=224, count=16))
     """In the place of every tenth, two images a pair."""

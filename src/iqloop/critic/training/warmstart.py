@@ -70,11 +70,11 @@ class WarmstartSettings:
     steps: int = 900
     plans: tuple[Plan, ...] = (
         Plan(224, 32),
-        PairPlan(160, 16),
+        PairPlan(168, 16),
         Plan(224, 32),
         PairPlan(224, 9),
-        Plan(352, 12),
-        PairPlan(160, 16),
+        Plan(336, 14),
+        PairPlan(168, 16),
     )
     """Sizes of crops and of pairs, in turn."""
     questions: tuple[Question, ...] = QUESTIONS

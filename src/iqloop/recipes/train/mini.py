@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -168,20 +168,17 @@ def _model(run: MiniRun) -> tuple[Any, Any]:
         if not folder.is_dir():
             raise UsageError(f"{run.begin}: expected a checkpoint folder to go on from, or {DEFAULT}")
         checkpoint = load(CheckpointSource(run.begin, str(folder)), device="cpu", dtype="float32", stock=True)
-        return _new_model(run.seed, checkpoint.processor.tokenizer, checkpoint.model.state_dict())
+        return checkpoint.model.requires_grad_(True), checkpoint.processor
     return _new_model(run.seed)
 
 
-def _new_model(seed: int, tokenizer: Any = None, weights: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
-    """Of the recipe's own sizes; ``weights`` may be of an older one, with smaller patches."""
+def _new_model(seed: int) -> tuple[Any, Any]:
     from iqloop.critic.fast import speed_up
-    from iqloop.critic.mini import build_model, build_processor, build_tokenizer, repatched
+    from iqloop.critic.mini import build_model, build_processor, build_tokenizer
     from iqloop.critic.training.reasoning import corpus
 
-    processor = build_processor(tokenizer or build_tokenizer(corpus()))
+    processor = build_processor(build_tokenizer(corpus()))
     model = build_model(processor.tokenizer, seed=seed)
-    if weights is not None:
-        model.load_state_dict(repatched(weights))
     speed_up(model.model.visual)
     return model, processor
 
@@ -211,7 +208,6 @@ def _logger(run: MiniRun, stage: str, say: Callable[[str], None]) -> Callable[[d
 def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
-    from iqloop.critic.mini import repatched
     from iqloop.critic.training.vision import VisionSettings, load_tower, train_vision
     from iqloop.restorers.registry import package_tools
 
@@ -225,14 +221,13 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     log = _logger(run, "vision", say)
     tower = model.model.visual
     if run.tower is not None:
-        tower.load_state_dict(repatched(load_tower(run.tower)[0]))
+        tower.load_state_dict(load_tower(run.tower)[0])
     train_vision(tower, photographs, rated, held_out, package_tools(), settings, run.run, log, run.workers)
 
 
 def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     import torch
 
-    from iqloop.critic.mini import repatched
     from iqloop.critic.training.vision import TOWER, load_tower
     from iqloop.critic.training.warmstart import WarmstartSettings, train_warmstart
     from iqloop.restorers.registry import package_tools
@@ -245,7 +240,7 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     heads = None
     if tower.exists():
         visual, heads = load_tower(tower)
-        checkpoint.model.model.visual.load_state_dict(repatched(visual))
+        checkpoint.model.model.visual.load_state_dict(visual)
     photographs, rated, held_out = _data(run)
     settings = WarmstartSettings(steps=run.warmstart_steps, seed=run.seed)
     if run.begin is not None:
