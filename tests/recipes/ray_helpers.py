@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 PLUGIN = '''
-import os, signal
+import os, signal, time
 from pathlib import Path
 from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Provenance, Rating
 
@@ -40,7 +40,15 @@ class Numbered:
             if int(number) in numbers:
                 if order != "always":
                     (FOLDER / order).unlink()
+                if pid is None:
+                    self._wait_for_part(Path(victim[1]))
                 os.kill(pid or int(victim[0]), signal.SIGKILL)
+
+    def _wait_for_part(self, folder):
+        """A driver that is busy elsewhere may not have written what it was given long ago."""
+        until = time.monotonic() + 30
+        while not list(folder.glob("part-*.parquet")) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _number(self, image):
         r, g, _ = (image[:, 0, 0] * 255).round().int().tolist()

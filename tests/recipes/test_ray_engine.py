@@ -93,7 +93,7 @@ def test_a_dead_driver_is_gone_on_with(orders: Path, here: Path) -> None:
     files = sorted(folder.rglob("*.png"))
     data = pa.table({"key": [file.name for file in files], "bytes": [file.read_bytes() for file in files]})
     pq.write_table(data, "packed.parquet", row_group_size=50)
-    code = f"import os; open({str(orders / 'driver')!r}, 'w').write(f'119 {{os.getpid()}}'); "
+    code = f"import os; open({str(orders / 'driver')!r}, 'w').write(f'119 {{os.getpid()}} {here}/out.parquet'); "
     code += "from iqloop.recipes.cli import main; main()"
     arguments = ["score", "packed.parquet", "-o", "out.parquet", "--batch-size", "4", "--part-rows", "8"]
     arguments += [*map(str, ONE), *NUMBERED]
