@@ -40,8 +40,8 @@ class Numbered:
             if int(number) in numbers:
                 if order != "always":
                     (FOLDER / order).unlink()
-                if pid is None:
-                    self._wait_for_part(Path(victim[1]))
+                for folder in victim[1:]:
+                    self._wait_for_part(Path(folder))
                 os.kill(pid or int(victim[0]), signal.SIGKILL)
 
     def _wait_for_part(self, folder):
