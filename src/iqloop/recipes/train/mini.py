@@ -215,7 +215,7 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     model, _ = _model(run)
     photographs, rated, held_out = _data(run)
     settings = VisionSettings(steps=run.vision_steps, seed=run.seed)
-    if run.begin is not None:
+    if run.begin is not None or run.tower is not None:
         settings = replace(settings, fresh=False, small_share=0.0, heads_first=HEADS_FIRST)
         settings = replace(settings, rate=settings.rate * CONTINUED_VISION, embed_rate=settings.embed_rate / 2)
     log = _logger(run, "vision", say)
