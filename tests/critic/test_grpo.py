@@ -147,6 +147,23 @@ made.train()
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("warm_up", [0, 2])
+def test_the_rate_rises_then_falls(tiny_folder: Path, examples: list[Example], tmp_path: Path, warm_up: int) -> None:
+    made = make(tiny_folder, tmp_path, examples, warm_up=warm_up, final_rate=0.0)
+    made.train()
+    rates = [row["learning_rate"] for row in made.state.log_history if "learning_rate" in row]
+    expected = [1.0, 0.75, 0.5, 0.25] if warm_up == 0 else [0.0, 0.5, 1.0, 0.5]
+    assert rates == pytest.approx([SETTINGS.rate * share for share in expected])
+
+
+def test_a_frozen_tower_stays_as_it_was(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    made = make(tiny_folder, tmp_path, examples, freeze_vision=True, steps=1)
+    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    made.train()
+    moved = {name for name, value in made.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and not any(".visual." in name for name in moved)
+
+
 def test_adapters_leave_the_rest_alone(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
     made = make(tiny_folder, tmp_path, examples, lora=2, steps=2)
     made.train()

@@ -63,6 +63,7 @@ def test_bad_data_is_one_error_before_the_first_step(
         (("--preset", "visualquality-r1", "--degradations", "d.json"), "have no degradation question"),
         (("--scores", "s.csv", "--prompts-per-step", "3", "--prompts-per-device", "2"), "must be a multiple of"),
         (("--scores", "s.csv", "--rate", "1e-7", "--final-rate", "1e-6"), "0 <= final_rate <= rate"),
+        (("--scores", "s.csv", "--warm-up", "-1"), "-1 is not in the range x>=0"),
         (("--scores", "s.csv", "--deepspeed", "zero9"), "expected zero2, zero3"),
     ],
 )

@@ -50,6 +50,8 @@ class Variant:
     tasks: tuple[TaskName, ...] = JOINT
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Of the preset ``q-insight``."""
+    continued: float | None = None
+    """Of supervision: fraction of the peak rates; None is that of a warm start that goes on."""
 
 
 def _ranking(name: str, tables: tuple[Table, ...], answers: int = 6, variant: Reward = "fidelity") -> Variant:
@@ -100,6 +102,10 @@ class Scale:
     """Distorted photographs to measure perception on."""
     samples: int = 4
     """Drawn answers to each score question."""
+    warm_up: int = 0
+    """Steps of reinforcement in which the rate rises."""
+    freeze_vision: bool = False
+    """Leave the vision tower as it is, also in supervised steps."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,8 @@ def train(variant: Variant, scale: Scale, data: Data, output: Path, say: Callabl
         max_new_tokens=80,
         seed=scale.seed,
         save_every=10 * scale.steps,
+        warm_up=scale.warm_up,
+        freeze_vision=scale.freeze_vision,
         **variant.changes,
     )
     questions = examples(variant.tasks, scale.steps * scale.questions)
@@ -185,6 +193,7 @@ def _supervised(variant: Variant, scale: Scale, data: Data, output: Path, say: C
 
     checkpoint = load(CheckpointSource("start", str(scale.begin)), device="cpu", dtype="float32", stock=True)
     usual = WarmstartSettings()
+    continued = CONTINUED if variant.continued is None else variant.continued
     asked = {
         "supervised": QUESTIONS,
         "one query": tuple(one for one in QUESTIONS if one.prompt is Q_INSIGHT["degradation"]),
@@ -195,9 +204,9 @@ def _supervised(variant: Variant, scale: Scale, data: Data, output: Path, say: C
         questions=asked[variant.way],
         rated_share=usual.rated_share if variant.way == "supervised" else 0,
         plans=(Plan(scale.side, scale.questions),),
-        rate=usual.rate * CONTINUED,
-        embed_rate=usual.embed_rate * CONTINUED,
-        vision_rate=usual.vision_rate * CONTINUED,
+        rate=usual.rate * continued,
+        embed_rate=usual.embed_rate * continued,
+        vision_rate=0.0 if scale.freeze_vision else usual.vision_rate * continued,
         seed=scale.seed + 1000,
         save_every=100 * scale.steps,
     )
@@ -231,7 +240,7 @@ def measure(folder: Path, scale: Scale, data: Data, per_class: bool = False) -> 
     perceive = query_per_class.perceiver(folder) if per_class else None
     pairs, degradation, near = [], [], []
     for case in perception.cases(data.held_out, scale.cases, scale.seed):
-        image = [_tensor(case.image)]
+        image = [tensor_of(case.image)]
         (seen,), (rated,) = critic.perceive(image), critic.score(image)
         answer: tuple[str, str] = (perception.UNPARSED, perception.UNPARSED)
         if perceive is not None:
@@ -246,7 +255,10 @@ def measure(folder: Path, scale: Scale, data: Data, per_class: bool = False) -> 
             opinion = mean_opinion(case.function, SEVERITIES.index(case.severity) + 1)
         near.append(isinstance(rated, Rating) and abs(rated.mean - opinion) < EPSILON)
     figures = perception.figures(pairs)
-    images, opinions = [_tensor(image) for image, _ in data.held_out_rated], [value for _, value in data.held_out_rated]
+    images, opinions = (
+        [tensor_of(image) for image, _ in data.held_out_rated],
+        [value for _, value in data.held_out_rated],
+    )
     scores = [rating.mean if isinstance(rating, Rating) else 3.0 for rating in critic.score(images)]
     by_people = [abs(a - b) < EPSILON for a, b in zip(scores, opinions, strict=True)]
     return {
@@ -270,7 +282,7 @@ def drawn(folder: Path, scale: Scale, rated: Sequence[tuple[Any, float]]) -> dic
     from iqloop.critic.verdicts import Rating
 
     critic = create_critic(folder, decoding="reason", samples=scale.samples, seed=scale.seed)
-    middles = [_middle(_tensor(image), scale.side) for image, _ in rated]
+    middles = [_middle(tensor_of(image), scale.side) for image, _ in rated]
     found = critic.score(middles)
     texts = [list(one.answers) if isinstance(one, Rating) else [] for one in found]
     said = [[parse_rating(text) for text in several] for several in texts]
@@ -392,7 +404,7 @@ def _middle(image: Tensor, side: int) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def _tensor(image: Any) -> Tensor:
+def tensor_of(image: Any) -> Tensor:
     """``(H, W, 3)`` uint8 to ``(3, H, W)`` in [0, 1]."""
     import torch
 

@@ -9,6 +9,7 @@ import click
 
 from iqloop.recipes import failures, options
 from iqloop.recipes.bench import engines as bench_engines
+from iqloop.recipes.bench import reinforcement as bench_reinforcement
 from iqloop.recipes.bench import rerank as bench_rerank
 from iqloop.recipes.bench.critic_loss import command as bench_critic_loss
 from iqloop.recipes.bench.rank import command as bench_rank
@@ -362,5 +363,6 @@ command.add_command(bench_all.command)
 command.add_command(bench_critic_loss.command)
 command.add_command(bench_engines.command)
 command.add_command(bench_rank.command)
+command.add_command(bench_reinforcement.command)
 command.add_command(bench_rerank.command)
 command.add_command(bench_serve.command)

@@ -58,6 +58,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "critic" / "training" / "deepspe
 @click.option("--prompts-per-device", type=click.IntRange(1), help="Questions per pass on one device.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Learning rate.")
 @click.option("--final-rate", type=click.FloatRange(0), help="The rate falls linearly to this.")
+@click.option("--warm-up", type=click.IntRange(0), help="Steps in which the rate rises to --rate first.")
 @click.option("--beta", type=click.FloatRange(0), help="Weight of the KL term.")
 @click.option("--clip", type=click.FloatRange(0, min_open=True), help="Clip range of the probability ratio.")
 @click.option("--epsilon", type=click.FloatRange(0, min_open=True), help="How near a score must come to be right.")

@@ -37,6 +37,8 @@ class GrpoSettings:
     rate: float = 1e-6
     final_rate: float = 1e-9
     """The rate falls linearly to this."""
+    warm_up: int = 0
+    """Steps in which the rate rises from 0 to `rate` first; the papers do without."""
     beta: float = 1e-3
     """Weight of the KL term."""
     clip: float = 0.2
@@ -57,6 +59,7 @@ class GrpoSettings:
             "epochs": (self.epochs, 1),
             "max_new_tokens": (self.max_new_tokens, 8),
             "save_every": (self.save_every, 1),
+            "warm_up": (self.warm_up, 0),
         }
         for name, (value, least) in counts.items():
             if value < least:

@@ -164,6 +164,7 @@ def _config(output: Path, settings: GrpoSettings, machine: Machine, groups: Sequ
         learning_rate=settings.rate,
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"lr_end": settings.final_rate, "power": 1.0},
+        warmup_steps=settings.warm_up,
         beta=settings.beta,
         epsilon=settings.clip,
         loss_type="grpo",
