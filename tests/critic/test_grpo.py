@@ -23,7 +23,7 @@ from iqloop.critic.rewards import ranking_rewards
 from iqloop.critic.training import synthetic
 from iqloop.critic.training.examples import Example
 from iqloop.critic.training.grpo import PRESETS, Batches, Machine, newest, reward_functions, train_grpo, trainer
-from iqloop.critic.training.share_prompt import plant
+from iqloop.critic.training.share_prompt import plant, share_prefill
 from iqloop.critic.training.share_vision import distinct, shared_vision
 from iqloop.errors import UsageError
 from iqloop.restorers.classical import classical_tools
@@ -228,6 +228,35 @@ def test_a_tree_predicts_what_single_rows_do(
         row = checkpoint.model(**alone.as_dict()).logits[0].log_softmax(-1)[-len(answer) - 1 : -1]
         theirs = row.gather(-1, torch.tensor(answer)[:, None])[:, 0]
         torch.testing.assert_close(ours[i, : len(answer)], theirs, rtol=1e-4, atol=2e-4)
+
+
+def test_answers_are_the_same_with_their_prompt_read_once(tiny_folder: Path, photograph: Photograph) -> None:
+    """Prompts of different length, one with three images, in any order; the drawn tokens are equal."""
+    checkpoint = load(CheckpointSource("tiny", str(tiny_folder)), device="cpu", stock=True)
+    images = [torch.from_numpy(photograph("astronaut", side)).permute(2, 0, 1) / 255 for side in (56, 84, 56)]
+    asked = [("score", images[:1]), ("compare-reference", images), ("score", images[1:2])]
+    openings = [encode(checkpoint, question(checkpoint, Q_INSIGHT[task]), views) for task, views in asked]  # type: ignore[index]
+    order = [1, 0, 2, 0, 1, 0]
+    made = collate(checkpoint, [openings[i] for i in order], [asked[i][1] for i in order]).as_dict()
+    model, read = checkpoint.model, []
+    forward = model.model.language_model.forward
+
+    def counted(*args: Any, **options: Any) -> Any:
+        read.append(tuple(options["inputs_embeds"].shape[:2]))
+        return forward(*args, **options)
+
+    model.model.language_model.forward = counted
+
+    def written() -> torch.Tensor:
+        torch.manual_seed(3)
+        return torch.as_tensor(model.generate(**made, max_new_tokens=9, do_sample=True))
+
+    plain = written()
+    assert read[0][0] == 6
+    read.clear()
+    share_prefill(model)
+    assert torch.equal(written(), plain) and len(plain.unique(dim=0)) > 3
+    assert read[0][0] == 3 and all(rows == 6 for rows, _ in read[1:]), "three prompts, then six answers"
 
 
 def test_made_rows_depend_on_seed_and_index_only(photograph: Photograph) -> None:

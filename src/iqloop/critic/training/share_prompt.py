@@ -4,12 +4,16 @@ The loss of GRPO, and the reference's, need the probability of N answers to one 
 tokens and all, with each of them. Here a question is one row: the prompt, then the answers as branches behind it, kept
 apart by a tree mask, each at the positions that it would have alone. The probabilities are the same; what is read is
 the prompt once and the N answers instead of N times both.
+
+So it is where the answers are written (`share_prefill`): a prompt's keys and values are computed once and repeated.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -52,6 +56,49 @@ def questions_of(
         found.setdefault(key, []).append(i)
         start += count
     return list(found.values())
+
+
+def share_prefill(model: Any) -> None:
+    """Make a Qwen2-VL or Qwen2.5-VL (plain, or wrapped by peft) read equal prompts of a batch once in ``generate``.
+
+    The answers drawn with a given state of torch's generator stay the same. A transformers without the hook that this
+    needs is left as it is.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(base, "_prefill"):
+        return
+    original = base._prefill
+
+    @wraps(original)
+    def shared(input_ids: Tensor, generation_config: Any, model_kwargs: dict[str, Any], **options: Any) -> Any:
+        cache, encoded = model_kwargs.get("past_key_values"), model_kwargs.get("mm_encoder_outputs") or {}
+        unread = cache is not None and not cache.get_seq_length()
+        if not unread or "image" not in encoded or any(model_kwargs.get(name) is None for name in _READ):
+            return original(input_ids, generation_config, model_kwargs, **options)
+        mask, kinds, positions = (torch.as_tensor(model_kwargs[name]) for name in _READ)
+        images = encoded["image"].pooler_output
+        sizes = torch.tensor([[1, 1, len(image)] for image in images])
+        counts = ((kinds == 1) & (torch.nn.functional.pad(kinds, (1, -1)) != 1)).sum(1).tolist()
+        groups = questions_of(input_ids, mask, torch.cat(list(images)), sizes, counts)
+        firsts = [members[0] for members in groups]
+        place = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
+        for g, members in enumerate(groups):
+            place[members] = g
+        few = copy.copy(encoded["image"])
+        few.pooler_output = tuple(images[i] for i in _places(firsts, counts))
+        few.last_hidden_state = None
+        some = (mask[firsts], kinds[firsts], positions[..., firsts, :])
+        fewer = {**model_kwargs, **dict(zip(_READ, some, strict=True)), "mm_encoder_outputs": {"image": few}}
+        out = original(input_ids[firsts], generation_config, fewer, **options)
+        out.past_key_values.batch_select_indices(place)
+        out.logits = out.logits[place]
+        return out
+
+    base._prefill = shared
+
+
+_READ = ("attention_mask", "mm_token_type_ids", "position_ids")
+"""What a batch of prompts is read with, beside the encoded images."""
 
 
 def plant(
@@ -128,9 +175,14 @@ def _images_of(
     rows: Sequence[int], pixel_values: Tensor, image_grid_thw: Tensor, num_images: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     parts = pixel_values.split(image_grid_thw.prod(-1).tolist())
-    starts = [sum(num_images[:i]) for i in rows]
-    chosen = [j for i, start in zip(rows, starts, strict=True) for j in range(start, start + num_images[i])]
+    chosen = _places(rows, num_images)
     return torch.cat([parts[j] for j in chosen]), image_grid_thw[chosen]
+
+
+def _places(rows: Sequence[int], num_images: Sequence[int]) -> list[int]:
+    """Which of all images those of some rows are."""
+    starts = [sum(num_images[:i]) for i in rows]
+    return [j for i, start in zip(rows, starts, strict=True) for j in range(start, start + num_images[i])]
 
 
 def _positions(

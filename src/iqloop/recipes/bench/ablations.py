@@ -323,7 +323,7 @@ def run(
         kept = output / f"{re.sub('[^a-z0-9.]+', '-', variant.name.lower())}.json"
         if not kept.exists():
             folder = output / kept.name.removesuffix(".json")
-            trained = train(variant, scale, data, folder, _named(say, variant))
+            trained = train(variant, scale, data, folder, named(say, variant))
             figures = measure(trained, scale, data, variant.way == "query per class")
             along = {0: _spread(scale.begin, scale, data)} if variant.way == "start" else {}
             for at in sorted(folder.glob("at-*")):
@@ -391,7 +391,7 @@ def spread_plot(spreads: Mapping[str, Mapping[int, float | None]]) -> Figure:
     return figure
 
 
-def _named(say: Callable[[str], None], variant: Variant) -> Callable[[str], None]:
+def named(say: Callable[[str], None], variant: Variant) -> Callable[[str], None]:
     return lambda line: say(f"{variant.name}: {line}")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iqloop.recipes import failures, options
-from iqloop.recipes.bench.ablations import JOINT, Data, Scale, Variant, read, tensor_of, train
+from iqloop.recipes.bench.ablations import JOINT, Data, Scale, Variant, named, read, tensor_of, train
 from iqloop.recipes.console import Console
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def run(
         kept = output / f"{variant.name.replace(', ', '-')}.json"
         if not kept.exists():
             folder = output / kept.stem
-            trained = train(variant, scale, data, folder, lambda line, name=variant.name: say(f"{name}: {line}"))
+            trained = train(variant, scale, data, folder, named(say, variant))
             found: dict[str, Any] = {
                 "variant": asdict(variant),
                 "greedy": answered(trained, scale, data, questions, 0),

@@ -23,7 +23,7 @@ from iqloop.critic.training.grpo.graded import reward_functions
 from iqloop.critic.training.grpo.journal import answers_into
 from iqloop.critic.training.grpo.rows import rows
 from iqloop.critic.training.grpo.settings import GrpoSettings, prompts_of
-from iqloop.critic.training.share_prompt import plant
+from iqloop.critic.training.share_prompt import plant, share_prefill
 from iqloop.critic.training.share_vision import core_of, share_vision
 from iqloop.errors import PrerequisiteError, UsageError
 
@@ -47,7 +47,7 @@ class Machine:
     share_vision: bool = True
     """Encode the copies of an image once."""
     share_prompts: bool = True
-    """Read the prompt of N answers once, in the loss and for the reference."""
+    """Read the prompt of N answers once: where they are written, in the loss and for the reference."""
     fast_vision: bool = True
     """On a processor, the tower's fast forward (`iqloop.critic.fast`)."""
     workers: int = 0
@@ -128,6 +128,8 @@ def trainer(
             speed_up(core_of(part).visual)
         if machine.share_vision:
             share_vision(part)
+    if made.shares_prompts:
+        share_prefill(models[0])
     return made
 
 
