@@ -16,7 +16,7 @@ from PIL import Image
 
 import iqloop
 from iqloop.critic import known
-from iqloop.recipes.bench.rerank import Drawn, kept, pruning, table
+from iqloop.recipes.bench.rerank import Drawn, interval, kept, parts, pruning, table
 
 from ..restorers.test_restorers_diffusers import MAKERS
 from .helpers import ScriptedCritic, lines, run
@@ -231,7 +231,7 @@ def test_a_folder_of_something_else(small: str, pipelines: dict[str, Path]) -> N
 
 
 def drawn(photo: str, seed: int, halfway: float, score: float) -> Drawn:
-    return Drawn(photo, seed, halfway, score, score / 2, 30 + score, 0.9, 1.0)
+    return Drawn(photo, 0, seed, halfway, score, score / 2, 30 + score, 0.9, 1.0)
 
 
 def test_bench_counts() -> None:
@@ -244,6 +244,16 @@ def test_bench_counts() -> None:
     assert "| best of N | 3.000 | 1.500 | 33.000 | 0.900 | +0.750 [+0.750, +0.750] | +1.500 [+1.500, +1.500] |" in found
     assert "| half left | 2.000 |" in found
     assert "| 50% | 75% | 50% | 1.000 |" in pruning(rows)
+
+
+def test_bench_crops() -> None:
+    """The middle, then the corners; intervals draw photographs, with all their crops."""
+    image = np.arange(40 * 30 * 3, dtype=np.uint16).reshape(40, 30, 3).astype(np.uint8)
+    found = parts(image, 8, 5)
+    places = [(16, 11), (0, 0), (32, 22), (0, 22), (32, 0)]
+    assert all(np.array_equal(part, image[y : y + 8, x : x + 8]) for part, (y, x) in zip(found, places, strict=True))
+    assert [part.shape for part in parts(image, 64, 2)] == [(40, 30, 3)] * 2
+    assert interval([("a", 1.0), ("a", 3.0), ("b", 2.0), ("b", 2.0)], 0) == "+2.000 [+2.000, +2.000]"
 
 
 def test_bench_runs(here: Path, critic: ScriptedCritic, pipelines: dict[str, Path], clean: NDArray[np.uint8]) -> None:
@@ -263,10 +273,16 @@ def test_bench_runs(here: Path, critic: ScriptedCritic, pipelines: dict[str, Pat
         2,
         "--steps",
         2,
+        "--crops",
+        2,
         "-o",
         "page.md",
         "--json",
     )
-    assert told.exit_code == 0 and len(lines(told)) == 4
-    assert len(json.loads(Path("page.json").read_text())) == 4
+    assert told.exit_code == 0 and len(lines(told)) == 8
+    found = json.loads(Path("page.json").read_text())
+    assert [(row["photo"], row["crop"], row["seed"]) for row in found[:4]] == [
+        ("photograph 0", crop, seed) for crop in (0, 1) for seed in (0, 1)
+    ]
+    assert "2 photographs of photos, 2 crops of 64 px of each" in Path("page.md").read_text()
     assert "half left" in Path("page.md").read_text()

@@ -1,8 +1,8 @@
 """``iqloop bench rerank``: what best-of-N by a critic is worth, and what it costs to leave candidates halfway.
 
-Every photograph's middle is shrunk, and enlarged again N times by a pipeline, from N seeds, each finished and each
-looked at halfway. So every way to choose is judged on the same candidates: the first, the mean, the critic's best of
-all, the critic's best of those that a look halfway leaves, and the nearest to the photograph in hindsight.
+Every photograph's middle, or several parts of it, is shrunk, and enlarged again N times by a pipeline, from N seeds,
+each finished and each looked at halfway. So every way to choose is judged on the same candidates: the first, the mean,
+the critic's best of all, the critic's best of those that a look halfway leaves, and the nearest in hindsight.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Drawn:
-    """One candidate of one photograph."""
+    """One candidate of one crop."""
 
     photo: str
+    crop: int
+    """Which part of it: 0 is the middle, then the corners."""
     seed: int
     halfway: float
     """The critic's score of what it was to become, after half of the steps; more is better."""
@@ -55,8 +57,11 @@ class Drawn:
 @click.option("--pipeline", default="ldm-mini-x2", show_default=True, metavar="NAME_OR_PATH", help="What enlarges.")
 @options.clean_photos
 @click.option("--count", type=click.IntRange(1), metavar="N", help="The first N photographs only.")
-@click.option("--side", type=click.IntRange(64), default=256, show_default=True, help="Of the middles, in pixels.")
-@click.option("-n", "--candidates", type=click.IntRange(2), default=8, show_default=True, help="For each photograph.")
+@click.option("--side", type=click.IntRange(64), default=256, show_default=True, help="Of the crops, in pixels.")
+@click.option(
+    "--crops", type=click.IntRange(1, 5), default=1, show_default=True, help="The middle, then one from each corner."
+)
+@click.option("-n", "--candidates", type=click.IntRange(2), default=8, show_default=True, help="For each crop.")
 @click.option("--steps", type=click.IntRange(2), default=10, show_default=True, help="Of each candidate.")
 @click.option(
     "--held-out", default="nss-mini", show_default=True, metavar="NAME", help="A critic that chooses nothing."
@@ -70,6 +75,7 @@ def command(
     photos: Path | None,
     count: int | None,
     side: int,
+    crops: int,
     candidates: int,
     steps: int,
     held_out: str,
@@ -86,7 +92,7 @@ def command(
 
     from iqloop.io import write_bytes_atomic
     from iqloop.recipes.bench.critic import machine
-    from iqloop.recipes.bench.tools import check_outputs, middle, photographs, use_threads
+    from iqloop.recipes.bench.tools import check_outputs, photographs, use_threads
     from iqloop.recipes.loading import load_critic
     from iqloop.restorers.diffusion.opening import EMBEDDED, open_pipeline, version_of
 
@@ -97,25 +103,28 @@ def command(
     opened = open_pipeline(pipeline)
     rows: list[Drawn] = []
     readers = photographs(photos, count)
-    with console.progress(len(readers) * candidates, "making") as progress:
+    with console.progress(len(readers) * crops * candidates, "making") as progress:
         for i, read in enumerate(readers):
-            rows += draw(
-                opened,
-                middle(read(), side),
-                f"photograph {i}",
-                candidates,
-                steps,
-                critic,
-                judge,
-                pipeline in EMBEDDED,
-                progress.advance,
-            )
-    given = f"--candidates {candidates} --side {side} --steps {steps} --held-out {held_out}"
+            for crop, clean in enumerate(parts(read(), side, crops)):
+                rows += draw(
+                    opened,
+                    clean,
+                    (f"photograph {i}", crop),
+                    candidates,
+                    steps,
+                    critic,
+                    judge,
+                    pipeline in EMBEDDED,
+                    progress.advance,
+                )
+    given = f"--crops {crops} --candidates {candidates} --side {side} --steps {steps} --held-out {held_out}"
+    source = photos.name if photos else "scikit-image"
+    where = f"{crops} crops of {side} px of each" if crops > 1 else f"middles of {side} px"
     about = (
-        f"```sh\niqloop bench rerank --photos {'FOLDER' if photos else 'scikit-image'} {given}\n```\n\n"
-        f"{len(readers)} photographs of {photos.name if photos else 'scikit-image'}, middles of {side} px, shrunk by 2 "
-        f"(bicubic); {pipeline} {version_of(pipeline, opened)}; critic {critic.name} {critic.version}; held out "
-        f"{judge.name} {judge.version}\n\n{machine(('torch', 'diffusers'))}\n\n{LEGEND}"
+        f"```sh\niqloop bench rerank --photos {'FOLDER' if photos else source} {given}\n```\n\n"
+        f"{len(readers)} photographs of {source}, {where}, shrunk by 2 (bicubic); "
+        f"{pipeline} {version_of(pipeline, opened)}; critic {critic.name} {critic.version}; "
+        f"held out {judge.name} {judge.version}\n\n{machine(('torch', 'diffusers'))}\n\n{LEGEND}"
     )
     page = f"{about}\n\n{table(rows, choice.seed)}\n\n{pruning(rows)}\n"
     for row in rows:
@@ -129,10 +138,19 @@ def command(
     return failures.DONE
 
 
+def parts(image: Bytes, side: int, count: int) -> list[Bytes]:
+    """The middle ``side`` x ``side`` pixels of ``(H, W, 3)``, then those in its corners; all if it is smaller."""
+    import numpy as np
+
+    down, across = (max(0, length - side) for length in image.shape[:2])
+    places = [(down // 2, across // 2), (0, 0), (down, across), (0, across), (down, 0)]
+    return [np.ascontiguousarray(image[y : y + side, x : x + side]) for y, x in places[:count]]
+
+
 def draw(
     pipeline: Any,
     clean: Bytes,
-    name: str,
+    name: tuple[str, int],
     count: int,
     steps: int,
     critic: Critic,
@@ -140,7 +158,7 @@ def draw(
     keep_colours: bool = False,
     done: Callable[[], object] = lambda: None,
 ) -> list[Drawn]:
-    """All candidates of one photograph ``(H, W, 3)`` uint8, with sides that the pipeline's scale divides."""
+    """All candidates of one crop ``(H, W, 3)`` uint8, named by photograph and crop."""
     import time
 
     import numpy as np
@@ -174,7 +192,7 @@ def draw(
     for seed, image in enumerate(images):
         pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         near = (psnr(pixels, clean), ssim(pixels, clean))
-        rows.append(Drawn(name, seed, halfway[seed], scores[seed], others[seed], *near, seconds[seed]))
+        rows.append(Drawn(*name, seed, halfway[seed], scores[seed], others[seed], *near, seconds[seed]))
     return rows
 
 
@@ -192,7 +210,7 @@ def oriented(critic: Critic, images: Sequence[Tensor]) -> list[float]:
 
 
 def kept(rows: Sequence[Drawn], prune: float) -> Drawn:
-    """The critic's best of one photograph's candidates when a share is left halfway."""
+    """The critic's best of one crop's candidates when a share is left halfway."""
     order = sorted(rows, key=lambda row: (row.halfway, -row.seed))
     left = min(len(rows) - 1, int(prune * len(rows)))
     return max(order[left:], key=lambda row: (row.score, -row.seed))
@@ -200,7 +218,7 @@ def kept(rows: Sequence[Drawn], prune: float) -> Drawn:
 
 def table(rows: Sequence[Drawn], seed: int = 0) -> str:
     """Every way to choose, in Markdown."""
-    groups = by_photo(rows)
+    groups = by_crop(rows)
     first = [group[0] for group in groups]
     best = [kept(group, 0) for group in groups]
     half = [kept(group, 0.5) for group in groups]
@@ -215,7 +233,10 @@ def table(rows: Sequence[Drawn], seed: int = 0) -> str:
     for name, chosen in (("first", first), ("best of N", best), ("half left", half), ("nearest", nearest)):
         cells = " | ".join(f"{mean(chosen, key):.3f}" for key in ("score", "held_out", "psnr", "ssim"))
         gains = [
-            interval([getattr(row, key) - mean(group, key) for row, group in zip(chosen, groups, strict=True)], seed)
+            interval(
+                [(row.photo, getattr(row, key) - mean(group, key)) for row, group in zip(chosen, groups, strict=True)],
+                seed,
+            )
             for key in ("held_out", "psnr")
         ]
         lines.append(f"| {name} | {cells} | {gains[0]} | {gains[1]} |")
@@ -224,7 +245,7 @@ def table(rows: Sequence[Drawn], seed: int = 0) -> str:
 
 def pruning(rows: Sequence[Drawn]) -> str:
     """What a look halfway costs and saves."""
-    groups = by_photo(rows)
+    groups = by_crop(rows)
     lines = ["| left halfway | work | best of N kept | critic's score lost |", "|---|---|---|---|"]
     for share in PRUNES:
         found = [(kept(group, share), kept(group, 0)) for group in groups]
@@ -236,11 +257,11 @@ def pruning(rows: Sequence[Drawn]) -> str:
     return "\n".join([*lines, "", f"A candidate takes {spent:.2f} s."])
 
 
-def by_photo(rows: Sequence[Drawn]) -> list[list[Drawn]]:
-    """The candidates of each photograph."""
-    groups: dict[str, list[Drawn]] = {}
+def by_crop(rows: Sequence[Drawn]) -> list[list[Drawn]]:
+    """The candidates of each crop."""
+    groups: dict[tuple[str, int], list[Drawn]] = {}
     for row in rows:
-        groups.setdefault(row.photo, []).append(row)
+        groups.setdefault((row.photo, row.crop), []).append(row)
     return list(groups.values())
 
 
@@ -249,11 +270,16 @@ def mean(rows: Sequence[Drawn], key: str) -> float:
     return float(sum(getattr(row, key) for row in rows) / len(rows))
 
 
-def interval(values: Sequence[float], seed: int) -> str:
-    """A mean with its interval."""
+def interval(values: Sequence[tuple[str, float]], seed: int) -> str:
+    """A mean with its interval, of values that belong to photographs."""
     from iqloop.critic.evaluation.bootstrap import ratio
 
-    found: Estimate = ratio(values, [1.0] * len(values), seed=seed)
+    of_photo: dict[str, list[float]] = {}
+    for photo, value in values:
+        of_photo.setdefault(photo, []).append(value)
+    found: Estimate = ratio(
+        [sum(some) for some in of_photo.values()], [len(some) for some in of_photo.values()], seed=seed
+    )
     if found.low is None or found.high is None:
         return f"{found.value:+.3f}"
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
