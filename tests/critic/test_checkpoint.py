@@ -746,3 +746,14 @@ def test_every_error_is_one_of_ours(tmp_path: Path) -> None:
 def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """As if a package were not installed."""
     monkeypatch.setattr(checkpoint_module, "find_spec", lambda name: None if name == package else util.find_spec(name))
+
+
+def test_a_checkpoint_that_is_saved_again_says_nothing_of_where_it_was_read(tiny_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from iqloop.critic.mini import save
+
+    model = AutoModelForImageTextToText.from_pretrained(tiny_folder, local_files_only=True)
+    save(model, AutoProcessor.from_pretrained(tiny_folder, local_files_only=True), tmp_path / "again")
+    for name in ("tokenizer_config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tiny_folder / name).read_bytes(), name

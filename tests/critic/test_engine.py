@@ -488,6 +488,35 @@ def test_large_images_are_seen_in_several_views_and_get_one_verdict(tiny_folder:
     assert len(verdicts) == 2 and all(isinstance(v, Rating) for v in verdicts)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_small_image_is_perceived_in_its_mirror_images_too(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    plain, twice = (load(CheckpointSource("tiny", str(tiny_folder)), device="cpu") for _ in range(2))
+    plain.views = ViewPolicy("native", pixels=112 * 112, crop=84, crops=2)
+    twice.views = replace(plain.views, reflections=count)
+    small, large = torch.rand(3, 84, 56), torch.rand(3, 200, 150)
+    turns = [small, small.flip(-1), small.flip(-2), small.flip(-1, -2)][:count]
+    here, there, beyond = (one.probabilities for one in QwenCritic(twice).label_probabilities([*turns[:2], large]))
+    *alone, single = (one.probabilities for one in QwenCritic(plain).label_probabilities([*turns, large]))
+    for kind in CLASSES:
+        assert here[kind] == pytest.approx(there[kind], rel=1e-3), "left and right are one"
+        assert beyond[kind] == pytest.approx(single[kind], rel=1e-3), "several views are enough"
+    odds = [one["noise"] / one["blur"] for one in alone]
+    assert min(odds) < here["noise"] / here["blur"] < max(odds)
+    assert QwenCritic(twice).score([small]) == QwenCritic(plain).score([small])
+    script(
+        monkeypatch, lambda _: '<think> x </think><answer> {"distortion_class": "blur", "severity": "slight"} </answer>'
+    )
+    encoded = count_views(monkeypatch)
+    (said,) = QwenCritic(twice).ask([small], ["score", "perceive"])
+    assert isinstance(said.degradation, Degradation) and said.degradation.severity == "slight"
+    assert sum(encoded) == count, "the score is of the image alone"
+    encoded.clear()
+    QwenCritic(twice).score([small])
+    assert sum(encoded) == 1
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 900), (2000, 10), (28, 28)])
 def test_odd_sizes_are_scored(checkpoint: Checkpoint, shape: tuple[int, int]) -> None:
     assert isinstance(QwenCritic(checkpoint).score([torch.rand(3, *shape)])[0], Rating)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from iqloop import create_metric
 from iqloop.critic.known import create_critic
+from iqloop.critic.mini import VIEWS
 from iqloop.critic.prompts import Q_INSIGHT, VISUALQUALITY_R1
 from iqloop.critic.remote.address import parse_address
 from iqloop.critic.remote.connection import _key
@@ -337,6 +339,35 @@ def test_views_are_sent_image_first_and_pooled(serve: Serve, photograph: Any, as
     text_first.score([large[:, :112, :112]])
     assert [part["type"] for part in server.asked[-1]["messages"][1]["content"]] == ["text", "image_url"]
     assert "text first" in text_first.version
+
+
+def test_a_second_model_compares_given_a_reference(serve: Serve, images: list[Tensor]) -> None:
+    first = serve(says("<think> x </think><answer> Similar </answer>"), owner="somebody", models=("q-insight",))
+    second = serve(says("<think> x </think><answer> Image A </answer>"), owner="somebody", models=("theirs",))
+    critic = remote(first, comparison=f"{second.url}#theirs", decoding="reason")
+    assert "compare" in critic.capabilities
+    [said] = critic.compare(images[:1], images[1:2], reference=images[2:])
+    assert isinstance(said, Preference) and said.choice == "similar", "the first of both orders"
+    assert len(second.asked) == 2 and not first.asked
+    assert [len(image_urls(body)) for body in second.asked] == [3, 3]
+    critic.compare(images[:1], images[1:2])
+    assert len(second.asked) == 2 and len(first.asked) == 2, "without a reference the first is asked"
+    with pytest.raises(UsageError, match="address too"):
+        remote(first, comparison="qinsight")
+    with pytest.raises(UsageError, match="not on a server and takes no option comparison"):
+        create_critic("qinsight-mini", comparison=f"{second.url}#theirs")
+
+
+def test_reflections_are_asked_what_is_wrong(serve: Serve, photograph: Any, as_tensor: Any) -> None:
+    server = serve(says(DARK), owner="somebody", models=("q-insight",))
+    small = (as_tensor(photograph("astronaut", 84, 0, 0)) * 255).round() / 255
+    critic = remote(server)
+    critic.served = replace(critic.served, views=replace(VIEWS, reflections=4))
+    [said] = critic.perceive([small])
+    assert isinstance(said, Degradation) and said.distortion_class == "darken"
+    sent = [pixels_of(image_urls(body)[0]) for body in server.asked]
+    wanted = [small, small.flip(-1), small.flip(-2), small.flip(-1, -2)]
+    assert len(sent) == 4 and all(any(torch.equal(one, other) for other in sent) for one in wanted)
 
 
 def test_the_key_is_sent_and_never_shown(serve: Serve, images: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:

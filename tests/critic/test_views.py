@@ -114,3 +114,5 @@ def test_the_policy_is_read_from_a_configuration() -> None:
         ViewPolicy.from_dict({"kind": "other"})
     with pytest.raises(CriticError, match="out of range"):
         ViewPolicy(crop=3)
+    with pytest.raises(CriticError, match="out of range"):
+        ViewPolicy(reflections=3)

@@ -54,7 +54,7 @@ from iqloop.critic.verdicts import (
     Rating,
     Unparsed,
 )
-from iqloop.critic.views import View, views_of, views_together
+from iqloop.critic.views import View, reflections_of, views_of, views_together
 from iqloop.critic.written_answers import SCORE_RANGE, capabilities_of, check_decoding
 from iqloop.errors import CriticError, UsageError
 
@@ -233,7 +233,24 @@ class QwenCritic:
             lambda batch, places: self._about(batch, prompts, written, [j == wholes[i] for i, j in places]),
             cores_for(self.checkpoint.model),
         )
-        return [self._verdict(group, rows, prompts, written) for group, rows in zip(views, said, strict=True)]
+        turned = self._reflected(views, prompts, written)
+        return [self._verdict(*one, prompts, written) for one in zip(views, said, turned, strict=True)]
+
+    def _reflected(
+        self, views: Sequence[Sequence[View]], prompts: dict[Question, Prompt], written: bool
+    ) -> list[list[tuple[View, _Said]]]:
+        """What is perceived in the mirror images of those that have any."""
+        asked: dict[Question, Prompt] = {name: one for name, one in prompts.items() if name == "perceive"}
+        mirrors = [reflections_of(group, self.checkpoint.views) if asked else [] for group in views]
+        if not any(mirrors):
+            return [[] for _ in views]
+        said = _per_view(
+            mirrors,
+            self.batch_size,
+            lambda batch, _: self._about(batch, asked, written, [False] * len(batch)),
+            cores_for(self.checkpoint.model),
+        )
+        return [list(zip(*both, strict=True)) for both in zip(mirrors, said, strict=True)]
 
     def expected_scores(self, images: Sequence[Tensor]) -> Tensor:
         """Expected ratings ``(B,)`` in [1, 5] of images ``(3, H, W)`` in [0, 1], with a gradient back to the pixels."""
@@ -331,7 +348,12 @@ class QwenCritic:
         )
 
     def _verdict(
-        self, views: Sequence[View], said: Sequence[_Said], prompts: dict[Question, Prompt], written: bool
+        self,
+        views: Sequence[View],
+        said: Sequence[_Said],
+        turned: Sequence[tuple[View, _Said]],
+        prompts: dict[Question, Prompt],
+        written: bool,
     ) -> Answers:
         score, degradation, description = None, None, None
         if "score" in prompts:
@@ -339,9 +361,10 @@ class QwenCritic:
             score = combine_ratings(views, [cast("Rating | Unparsed", one.rating) for one in said], made)
         if "perceive" in prompts:
             version = prompts["perceive"].version
-            labels = [cast(Tensor, one.labels) for one in said]
+            views, looks = [*views, *(view for view, _ in turned)], [*said, *(one for _, one in turned)]
+            labels = [cast(Tensor, one.labels) for one in looks]
             if written:
-                spoken = [cast("Written[answers.ParsedDegradation]", one.degradation) for one in said]
+                spoken = [cast("Written[answers.ParsedDegradation]", one.degradation) for one in looks]
                 degradation = combine_degradations(views, spoken, labels, Provenance(self.name, version, "reason"))
             else:
                 degradation = from_log_probs(average(views, labels), Provenance(self.name, version, "expected"))

@@ -121,6 +121,7 @@ def create_critic(
     concurrency: int = 8,
     timeout: float = 120.0,
     retries: int = 4,
+    comparison: str | None = None,
 ) -> Critic:
     """A critic by name, folder or address. Published checkpoints, own ones and adapters are a `QwenCritic`.
 
@@ -151,6 +152,8 @@ def create_critic(
         concurrency: on a server: requests at a time.
         timeout: on a server: seconds that one request may take.
         retries: on a server: tries after the first, where another try may help.
+        comparison: for a model on a server: the address of a second one, which is asked whatever compares given a
+            reference, as Q-Insight's second checkpoint is.
 
     Raises:
         UsageError: there is no such critic, or it knows no such option; names the option.
@@ -172,9 +175,9 @@ def create_critic(
         return _create_statistics(name, folder, given)
     _refuse_options(f"{name} is not on a server", set(given) & _SERVER_OPTIONS)
     source = source_of(name, base=base, subfolder=subfolder, revision=revision)
-    comparison = KNOWN[name].comparison if name in KNOWN else None
-    if comparison is not None:
-        comparison = replace(comparison, revision=revision)
+    second = KNOWN[name].comparison if name in KNOWN else None
+    if second is not None:
+        second = replace(second, revision=revision)
     if not thinking:
         if source.prompts is not VISUALQUALITY_R1:
             raise UsageError(f"thinking=False is for visualquality-r1, got the critic {name}: leave it out")
@@ -197,7 +200,7 @@ def create_critic(
             comparison=None if second is None else lambda: create(second),
         )
 
-    return create(source, comparison)
+    return create(source, second)
 
 
 OPTIONS: Mapping[str, Any] = {
@@ -207,7 +210,7 @@ OPTIONS: Mapping[str, Any] = {
 }
 """The options of `create_critic` and their defaults."""
 
-_SERVER_OPTIONS = frozenset({"structured", "concurrency", "timeout", "retries"})
+_SERVER_OPTIONS = frozenset({"structured", "concurrency", "timeout", "retries", "comparison"})
 _PLACE_OPTIONS = frozenset({"dtype", "attention", "device_map", "quantization", "subfolder", "revision"})
 
 

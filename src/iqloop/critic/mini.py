@@ -56,10 +56,11 @@ VIEWS = ViewPolicy(
     whole_weight=0.25,
     pair_pixels=224 * 224,
     pair_crops=4,
+    reflections=4,
 )
 """Distortions live in the pixels: no resampling within the budget; above it, native crops and the whole. Twice as many
-crops and pixels cost 2.3 times the time and saw no better; of pairs larger than those it learned on it sees nothing
-(docs/log.md)."""
+crops and pixels cost 2.3 times the time and saw no better; of pairs larger than those it learned on it sees nothing;
+what several crops are for a large image, its reflections are for a small one (docs/log.md)."""
 TASKS: tuple[TaskName, ...] = ("score", "degradation", "describe", "compare", "compare-reference")
 TIE_BAND = 0.02
 """Of its comparisons (`iqloop.critic.checkpoint.CheckpointSource.tie_band`): it writes "similar" too readily, and its
@@ -183,5 +184,10 @@ def save(model: Any, processor: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    # How the tokenizer was read last is written down too; whoever reads it next may be somewhere else.
+    table = folder / "tokenizer_config.json"
+    known = json.loads(table.read_text())
+    kept = {name: value for name, value in known.items() if name not in ("is_local", "local_files_only")}
+    table.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors files are written for the owner only

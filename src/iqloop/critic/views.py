@@ -45,6 +45,9 @@ class ViewPolicy:
     """How many native crops an image over the budget gets."""
     whole_weight: float = 0.25
     """Weight of the shrunk whole in the combined answer; each crop weighs 1."""
+    reflections: int = 1
+    """What is wrong with an image that fits one view is asked of so many of its mirror images, itself the first: 1; 2,
+    with left and right exchanged; or 4, with up and down exchanged as well."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("processor", "native"):
@@ -58,6 +61,7 @@ class ViewPolicy:
             or self.pair_crops < 0
             or self.pair_crops == 1  # a look at a crop must not be taken for one at the whole
             or not 0 <= self.whole_weight <= 1
+            or self.reflections not in (1, 2, 4)
         ):
             raise CriticError(f"the checkpoint's view policy is out of range: {self}")
 
@@ -99,6 +103,14 @@ def views_of(image: Tensor, policy: ViewPolicy) -> list[View]:
     if policy.whole_weight == 0:
         return crops
     return [*crops, View(_fitted(image, policy), policy.whole_weight)]
+
+
+def reflections_of(views: Sequence[View], policy: ViewPolicy) -> list[View]:
+    """The mirror images of an image that has one view; none of any other."""
+    if len(views) > 1:
+        return []
+    axes = [(-1,), (-2,), (-1, -2)][: policy.reflections - 1]
+    return [View(views[0].pixels.flip(*which)) for which in axes]
 
 
 def single_view(image: Tensor, policy: ViewPolicy) -> Tensor:

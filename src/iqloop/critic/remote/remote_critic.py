@@ -35,7 +35,7 @@ from iqloop.critic.remote.shares import shares, without_unspoken
 from iqloop.critic.remote.token_ratings import expected_rating, first_better, label_log_probs, rating_at
 from iqloop.critic.thurstone import by_ratings
 from iqloop.critic.verdicts import Choice, DecodingMode, Degradation, Preference, Provenance, Rating, Unparsed
-from iqloop.critic.views import View, single_view, views_of, views_together
+from iqloop.critic.views import View, reflections_of, single_view, views_of, views_together
 from iqloop.critic.written_answers import SCORE_RANGE, capabilities_of, check_decoding
 from iqloop.errors import CriticError, UsageError
 
@@ -62,6 +62,8 @@ class RemoteCritic:
     """Hold every written answer to its form; else only the retries, and only where the server can."""
     concurrency: int = 8
     """Requests at a time."""
+    comparison: RemoteCritic | None = None
+    """Compares given a reference, when that is another model's."""
 
     def __post_init__(self) -> None:
         check_decoding(self.decoding, self.samples, self.temperature)
@@ -100,7 +102,8 @@ class RemoteCritic:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What the model was trained to answer. `compare` answers without the task too, from two scores."""
-        return capabilities_of(self.served.tasks)
+        able = capabilities_of(self.served.tasks)
+        return able if self.comparison is None else able | {"compare"}
 
     # -- one image --------------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class RemoteCritic:
         prompt = self._prompt("degradation")
         made = Provenance(self.name, prompt.version, "reason")
         verdicts: list[Degradation | Unparsed] = []
-        for views, found in self._each(images, partial(self._degradation, prompt)):
+        for views, found in self._each(images, partial(self._degradation, prompt), reflected=True):
             said = [one for one, _ in found]
             logs = [log for _, log in found if log is not None] or [shares(views, said).log()] * len(views)
             verdicts.append(without_unspoken(combine_degradations(views, said, logs, made)))
@@ -180,6 +183,8 @@ class RemoteCritic:
         if not len(a) == len(b) == len(reference if reference is not None else b):
             counts = f"{len(a)}, {len(b)}" + ("" if reference is None else f" and {len(reference)}")
             raise UsageError(f"expected as many images in a and b (and reference), got {counts}")
+        if reference is not None and self.comparison is not None:
+            return self.comparison.compare(a, b, reference)
         task: TaskName = "compare" if reference is None else "compare-reference"
         if reference is not None and task not in self.served.tasks and "compare" in self.served.tasks:
             task, reference = "compare", None
@@ -216,12 +221,19 @@ class RemoteCritic:
     def _whole(self, image: Tensor) -> tuple[Picture]:
         return (picture(single_view(image, self.served.views)),)
 
-    def _each(self, images: Sequence[Tensor], ask: Callable[[Picture], T]) -> list[tuple[list[View], list[T]]]:
-        """Ask about every view of every image; per image its views, without their pixels, and the answers."""
+    def _each(
+        self, images: Sequence[Tensor], ask: Callable[[Picture], T], reflected: bool = False
+    ) -> list[tuple[list[View], list[T]]]:
+        """Ask about every view of every image; per image its views, without their pixels, and the answers.
+
+        With ``reflected`` also about the reflections that the policy wants.
+        """
+        policy = self.served.views
 
         def views() -> Iterator[tuple[int, View]]:
             for i, image in enumerate(images):
-                yield from ((i, view) for view in views_of(image, self.served.views))
+                found = views_of(image, policy)
+                yield from ((i, view) for view in (*found, *(reflections_of(found, policy) if reflected else ())))
 
         def work(place: tuple[int, View]) -> tuple[int, View, T]:
             i, view = place
