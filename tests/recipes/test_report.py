@@ -521,6 +521,7 @@ def test_enlarged_pictures_have_their_own_scores(here: Path, photo: Path) -> Non
     page = Path("page.html")
     assert run("report", trace, "-o", page).exit_code == 0
     assert "not kept" not in page.read_text() and "beside interpolation (bicubic)" in page.read_text()
+    assert page.read_text().count(">to compare with<") == len(enlarged) and "not judged" not in page.read_text()
 
 
 def test_pictures_are_small_and_the_detail_is_where_most_has_changed() -> None:

@@ -71,7 +71,8 @@ def _card(made: Try, kept: bool, thumbnails: Mapping[str, Picture]) -> str:
 
 def _chip(made: Try) -> str:
     if made.verdict is None:
-        return '<span class="chip">not judged</span>'
+        # Interpolation is what enlargements are judged against.
+        return f'<span class="chip">{"to compare with" if made.tool == "bicubic" else "not judged"}</span>'
     decision = made.verdict["decision"].text()
     mark, known = (DECISIONS[decision][0], decision) if decision in DECISIONS else ("", "")
     return f'<span class="chip {known}">{safe(f"{mark} {decision}".strip())}</span>'
