@@ -79,6 +79,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if parameter.ndim > 1:
                 parameter.mul_(4)
     tasks = ["score", "degradation", "compare", "compare-reference"]
-    model.config.iqloop = {**model.config.iqloop, "tasks": tasks, "answer_begin": ""}
+    views = {**model.config.iqloop["views"], "reflections": 1}
+    model.config.iqloop = {**model.config.iqloop, "tasks": tasks, "answer_begin": "", "views": views}
     save(model, processor, folder)
     return folder

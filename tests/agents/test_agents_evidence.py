@@ -194,9 +194,10 @@ def test_light_is_brought_where_it_is_plainly_missing_and_nothing_else_is_tried(
     left_out = RestoreSettings(exclude=("darken",))
     assert restore(image, world.critic(), tools, evidence=likely, settings=left_out).stop_reason == "clean"
     ordered = restore(image, world.critic(), tools, evidence=likely, settings=RestoreSettings(plan=("darken",)))
-    assert not ordered.improved and "0.90 by all evidence, not above 0.95" in ordered.trace.steps[0].tries[0].reason
-    assert restore(image, world.critic(), tools, evidence=evidence(0.97, 0.97, "darken")).steps == ("t",)
-    strong = restore(image, world.critic(), tools, evidence=likely, settings=profile("strong"))
+    assert not ordered.improved and "0.900 by all evidence, not above 0.985" in ordered.trace.steps[0].tries[0].reason
+    assert restore(image, world.critic(), tools, evidence=evidence(0.99, 0.99, "darken")).steps == ("t",)
+    plain = evidence(0.97, 0.97, "darken")
+    strong = restore(image, world.critic(), tools, evidence=plain, settings=profile("strong"))
     assert strong.steps == ("t",)
 
 

@@ -53,12 +53,27 @@ def test_an_image_of_a_comparison_has_its_own_budget() -> None:
     large = torch.rand(3, 140, 150)
     assert views_together([large], NATIVE)[0][0].shape[-2:] == (84, 112), "shrunk to the budget of a view"
     wider = replace(NATIVE, pair_pixels=168 * 168)
-    assert torch.equal(views_together([large], wider)[0][0], large[:, :, :140]), "as it is"
+    wide = replace(wider, pair_side=140)
+    assert torch.equal(views_together([large], wide)[0][0], large[:, :, :140]), "as it is"
     assert views_together([torch.rand(3, 200, 200)], wider)[0][0].shape[-2:] == (168, 168)
     assert torch.equal(single_view(large, wider), single_view(large, NATIVE)), "alone it is seen as before"
 
 
-@pytest.mark.parametrize("wrong", [{"pair_crops": 1}, {"pair_crops": -1}, {"pair_pixels": 27 * 27}])
+def test_small_images_of_a_comparison_are_continued_by_reflections() -> None:
+    small = torch.rand(3, 50, 60)
+    ((view,),) = views_together([small], replace(NATIVE, pair_pixels=168 * 168, pair_side=150))
+    assert view.shape == (3, 140, 140), "whole visual tokens"
+    assert torch.equal(view[:, :50, :60], small)
+    assert torch.equal(view[:, 50:100, :60], small.flip(-2)) and torch.equal(view[:, :50, 60:120], small.flip(-1))
+    ((view,),) = views_together([small], replace(NATIVE, pixels=84 * 84))
+    assert view.shape == (3, 84, 84), "never beyond the budget"
+    ((view,),) = views_together([torch.rand(3, 1, 70)], NATIVE)
+    assert view.shape == (3, 112, 112)
+    ((view,),) = views_together([small], ViewPolicy())
+    assert view.shape[-2:] == (56, 56), "published critics get what their processor gives them"
+
+
+@pytest.mark.parametrize("wrong", [{"pair_side": 0}, {"pair_crops": 1}, {"pair_crops": -1}, {"pair_pixels": 27 * 27}])
 def test_a_budget_of_pairs_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(CriticError, match="out of range"):
         replace(NATIVE, **wrong)

@@ -70,10 +70,10 @@ class JudgeSettings:
     """Weigh the answers where weights were measured for this critic; False judges by the rules, as with any other."""
     min_evidence: float = 0.5
     """Least probability by evidence that the candidate is better than what it was made from, in [0, 1)."""
-    min_relight_evidence: float = 0.95
+    min_relight_evidence: float = 0.985
     """The same for brightening, in [0, 1): a photograph that was dark by intention loses several times what a darkened
     one gains, and looks like it. Chosen on photographs of `iqloop train judge` and on held-out ones, a fifth of them
-    dark scenes: a third of what could be gained, 2 and 5 in 100 pictures worse (docs/log.md)."""
+    dark scenes: a quarter of what could be gained, 1 and 3 in 100 pictures worse (docs/log.md)."""
     min_promise: float = 0.2
     """Least probability by evidence that a tool would improve the picture, in [0, 1), for it to be tried."""
     min_unbeaten: float = 0.25
@@ -277,7 +277,7 @@ def _judge_evidence(
     )
     least = needed_evidence(treatment, settings)
     if not chance > least:
-        reason = f"better than {start.id} with probability {chance:.2f} by all evidence, not above {least:g}"
+        reason = f"better than {start.id} with probability {chance:.3f} by all evidence, not above {least:g}"
         return replace(found, reason=reason)
     for name, opponent in (("current best", baseline.best), ("input", baseline.reference)):
         if opponent.sha256 == start.sha256:

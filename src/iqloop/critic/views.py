@@ -37,6 +37,9 @@ class ViewPolicy:
     pair_crops: int = 0
     """How many native crops of `pair_pixels` larger images of equal size are compared in, two or more; 0 compares
     them shrunk."""
+    pair_side: int = 196
+    """Least side in pixels of an image that is compared, within the budget: for `kind` "native" smaller ones are
+    continued by their reflections. With less to look at a small critic knows next to nothing of pairs (docs/log.md)."""
     min_pixels: int = 3136
     """Smallest view for `kind` "processor", in pixels."""
     crop: int = 336
@@ -59,6 +62,7 @@ class ViewPolicy:
             or self.unit % MERGE
             or self.crops < 1
             or self.pair_crops < 0
+            or self.pair_side < 1
             or self.pair_crops == 1  # a look at a crop must not be taken for one at the whole
             or not 0 <= self.whole_weight <= 1
             or self.reflections not in (1, 2, 4)
@@ -130,9 +134,12 @@ def views_together(images: Sequence[Tensor], policy: ViewPolicy) -> list[list[Te
         policy = replace(policy, pixels=policy.pair_pixels)
     first = images[0]
     alike = all(image.shape == first.shape for image in images)
-    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first, policy.unit) <= policy.pixels:
-        return [[single_view(image, policy) for image in images]]
     unit = policy.unit
+    if policy.kind != "native" or not policy.pair_crops or not alike or _area(first, unit) <= policy.pixels:
+        if policy.kind == "native":
+            least = min(policy.pair_side, int(policy.pixels**0.5)) // unit * unit
+            images = [_continued(image, least) for image in images]
+        return [[single_view(image, policy) for image in images]]
     height, width = (max(unit, side) for side in first.shape[-2:])
     square = int(policy.pixels**0.5)
     # A strip gives up width for what it has of length.
@@ -169,6 +176,18 @@ def _cut(image: Tensor, tall: int, wide: int, y: float, x: float) -> Tensor:
 def _fitted(image: Tensor, policy: ViewPolicy) -> Tensor:
     height, width = image.shape[-2:]
     return resize(image, *fitted_size(height, width, policy.min_pixels, policy.pixels, policy.unit))
+
+
+def _continued(image: Tensor, least: int) -> Tensor:
+    """Sides under ``least`` pixels are filled by reflections, which have the image's own texture."""
+
+    def places(length: int) -> Tensor:
+        index = torch.arange(max(length, least), device=image.device) % (2 * length)
+        return torch.where(index < length, index, 2 * length - 1 - index)
+
+    if min(image.shape[-2:]) >= least:
+        return image
+    return image[:, places(image.shape[-2])][:, :, places(image.shape[-1])]
 
 
 def _at_least_one_token(image: Tensor, unit: int) -> Tensor:
