@@ -44,13 +44,14 @@ def flat(level: float) -> Tensor:
 # -- minimising --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("views", [0, 2])
-def test_ten_steps_raise_the_score(blurred: Tensor, views: int) -> None:
+@pytest.mark.parametrize(("views", "rise"), [(0, 0.5), (2, 0.2)])
+def test_ten_steps_raise_the_score(blurred: Tensor, views: int, rise: float) -> None:
+    """Less by random crops: no two steps see the same ones, and the score is of the whole."""
     critic = iqloop.create_critic("qinsight-mini", device="cpu")
     better = [descend(CriticLoss(critic, views=views, jitter=ViewJitter(side=112), seed=3), blurred) for _ in range(2)]
     assert torch.equal(better[0], better[1])
     before, after = create_metric(critic)([blurred, better[0]]).squeeze(1).tolist()
-    assert after > before + 0.5
+    assert after > before + rise
     assert float((better[0] - blurred).abs().max()) <= 10 / 255 + 1e-6
 
 
