@@ -79,6 +79,8 @@ VARIANTS: tuple[Variant, ...] = (
 
 QUERY_STEPS = 5
 """Times the steps for the two ways to ask: one of them is new to the start."""
+SAVED = 50
+"""Steps of reinforcement after which a run can be resumed; shorter ones begin anew."""
 LOOKS = 10
 """How often the spread of the answers is looked at in a run."""
 
@@ -154,7 +156,7 @@ def train(variant: Variant, scale: Scale, data: Data, output: Path, say: Callabl
         final_rate=scale.rate / 1000,
         max_new_tokens=80,
         seed=scale.seed,
-        save_every=10 * scale.steps,
+        save_every=SAVED,
         warm_up=scale.warm_up,
         freeze_vision=scale.freeze_vision,
         **variant.changes,
