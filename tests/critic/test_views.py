@@ -69,6 +69,9 @@ def test_small_images_of_a_comparison_are_continued_by_reflections() -> None:
     assert view.shape == (3, 84, 84), "never beyond the budget"
     ((view,),) = views_together([torch.rand(3, 1, 70)], NATIVE)
     assert view.shape == (3, 112, 112)
+    strip = torch.rand(3, 50, 224)
+    ((view,),) = views_together([strip], NATIVE)
+    assert view.shape == (3, 56, 224) and torch.equal(view[:, :50], strip), "nothing is shrunk to make room"
     ((view,),) = views_together([small], ViewPolicy())
     assert view.shape[-2:] == (56, 56), "published critics get what their processor gives them"
 

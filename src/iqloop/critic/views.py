@@ -137,8 +137,7 @@ def views_together(images: Sequence[Tensor], policy: ViewPolicy) -> list[list[Te
     unit = policy.unit
     if policy.kind != "native" or not policy.pair_crops or not alike or _area(first, unit) <= policy.pixels:
         if policy.kind == "native":
-            least = min(policy.pair_side, int(policy.pixels**0.5)) // unit * unit
-            images = [_continued(image, least) for image in images]
+            images = [_continued(image, policy) for image in images]
         return [[single_view(image, policy) for image in images]]
     height, width = (max(unit, side) for side in first.shape[-2:])
     square = int(policy.pixels**0.5)
@@ -178,16 +177,19 @@ def _fitted(image: Tensor, policy: ViewPolicy) -> Tensor:
     return resize(image, *fitted_size(height, width, policy.min_pixels, policy.pixels, policy.unit))
 
 
-def _continued(image: Tensor, least: int) -> Tensor:
-    """Sides under ``least`` pixels are filled by reflections, which have the image's own texture."""
+def _continued(image: Tensor, policy: ViewPolicy) -> Tensor:
+    """Sides under ``pair_side`` are filled by reflections, which have its texture, as far as the budget goes."""
+    height, width = image.shape[-2:]
+    least = min(policy.pair_side, int(policy.pixels**0.5))
+    tall, wide = (min(least, policy.pixels // max(other, least)) for other in (width, height))
 
-    def places(length: int) -> Tensor:
-        index = torch.arange(max(length, least), device=image.device) % (2 * length)
+    def places(length: int, wanted: int) -> Tensor:
+        index = torch.arange(max(length, wanted // policy.unit * policy.unit), device=image.device) % (2 * length)
         return torch.where(index < length, index, 2 * length - 1 - index)
 
-    if min(image.shape[-2:]) >= least:
+    if height >= tall and width >= wide:
         return image
-    return image[:, places(image.shape[-2])][:, :, places(image.shape[-1])]
+    return image[:, places(height, tall)][:, :, places(width, wide)]
 
 
 def _at_least_one_token(image: Tensor, unit: int) -> Tensor:
