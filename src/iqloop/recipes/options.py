@@ -164,6 +164,20 @@ def clean_photos(command: Command) -> Command:
     return click.option("--photos", type=click.Path(path_type=Path), help=text)(command)
 
 
+def training_study(command: Command) -> Command:
+    """``--critic --data -o`` of benches that train several runs from the same weights, and go on where they stopped."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("-o", "--out", type=path, required=True, help="Folder of the runs; resumed from."),
+        click.option("--data", type=path, required=True, help="Folder with photos/train, photos/val and rated/*.csv."),
+        click.option(
+            "--critic", default=DEFAULT_CRITIC, show_default=True, help="Name or folder of what all start from."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def result_file(text: str) -> Callable[[Command], Command]:
     """``--output --overwrite`` of a command that writes one file of figures."""
 

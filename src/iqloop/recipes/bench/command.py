@@ -292,14 +292,7 @@ def grpo(
 
 
 @command.command("ablations")
-@click.option("--critic", default="qinsight-mini", show_default=True, help="Name or folder of what all start from.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder with photos/train, photos/val and rated/*.csv.",
-)
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the runs; resumed from.")
+@options.training_study
 @click.option("--only", multiple=True, help="Names of variants; repeat it. Default: all.")
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True, help="Of each variant.")
 @click.option("--questions", type=click.IntRange(2), default=8, show_default=True, help="Per step.")

@@ -189,14 +189,7 @@ def curve(results: Mapping[str, Any]) -> Figure:
 
 
 @click.command("reinforcement")
-@click.option("--critic", default="qinsight-mini", show_default=True, help="Name or folder of what all start from.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder with photos/train, photos/val and rated/*.csv.",
-)
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the runs; resumed from.")
+@options.training_study
 @click.option(
     "--only", type=click.Choice([run.name for run in RUNS]), multiple=True, help="Repeat it. Default: all runs."
 )

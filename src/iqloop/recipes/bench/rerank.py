@@ -142,9 +142,11 @@ def parts(image: Bytes, side: int, count: int) -> list[Bytes]:
     """The middle ``side`` x ``side`` pixels of ``(H, W, 3)``, then those in its corners; all if it is smaller."""
     import numpy as np
 
+    from iqloop.recipes.bench.tools import middle
+
     down, across = (max(0, length - side) for length in image.shape[:2])
-    places = [(down // 2, across // 2), (0, 0), (down, across), (0, across), (down, 0)]
-    return [np.ascontiguousarray(image[y : y + side, x : x + side]) for y, x in places[:count]]
+    corners = [(0, 0), (down, across), (0, across), (down, 0)][: count - 1]
+    return [middle(image, side), *(np.ascontiguousarray(image[y : y + side, x : x + side]) for y, x in corners)]
 
 
 def draw(
