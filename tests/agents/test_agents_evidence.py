@@ -274,9 +274,33 @@ def test_pairs_are_gathered_and_a_judge_learned_from_them_is_right() -> None:
     found = fit(known, nothing)
     # The tool for blur always helps (or leaves a clean picture as it is), so there is nothing to learn of it.
     assert "noise" in found.verdict and found.fits("fake", "1")
-    share, count = agreement(known, found)["noise"]
+    share, _, count = agreement(known, found)["noise"]
     assert count >= 10 and share > 0.9
     assert gather([clean] * 2, {}, critic, nothing) == []
+
+
+def test_agreement_is_with_what_the_loop_would_decide() -> None:
+    """Light at odds that are even enough for any other tool is not enough for the loop."""
+    same = Regression(("odds",), (0.0,), (1.0,), (1.0,), 0.0)
+    evidence = Evidence("fake", "1", {}, {}, {}, {"noise": same, "darken": same}, {})
+    rows: list[tuple[Treatment, float, float]] = [
+        ("noise", 2.0, 1.5),  # likely, and better
+        ("noise", -2.0, 1.5),
+        ("noise", 2.0, 0.4),  # too close to count
+        ("darken", 2.0, 3.0),  # likely, but not as sure as brightening must be
+        ("darken", 2.0, -3.0),
+        ("darken", 4.0, -9.0),
+        ("blur", 2.0, 3.0),  # nothing is known of it
+    ]
+    known = [Known(treatment, 1, gain, {}, {"odds": odds}) for treatment, odds, gain in rows]
+    settings = JudgeSettings(min_relight_evidence=0.95)
+    assert agreement(known, evidence, settings) == {
+        "noise": (0.5, 0.5, 2),
+        "darken": (pytest.approx(1 / 3), pytest.approx(1 / 3), 3),
+        "all": (pytest.approx(0.4), pytest.approx(0.4), 5),
+    }
+    wary = agreement(known, evidence, JudgeSettings(min_relight_evidence=0.99))
+    assert wary["darken"] == (pytest.approx(2 / 3), pytest.approx(1 / 3), 3)
 
 
 def test_what_is_present_is_learned_though_the_critic_names_but_one() -> None:

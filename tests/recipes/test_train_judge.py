@@ -52,7 +52,8 @@ def test_it_writes_evidence_that_restore_uses(photo: Path, clean: NDArray[np.uin
     )
     assert result.exit_code == 0, result.stderr
     rows = lines(result)
-    assert {"treatment", "agreement", "pairs"} == set(rows[0]) and all(0 <= row["agreement"] <= 1 for row in rows)
+    assert {"treatment", "agreement", "at_even_odds", "pairs"} == set(rows[0])
+    assert all(0 <= row[share] <= 1 for row in rows for share in ("agreement", "at_even_odds"))
     evidence = load_evidence(Path("judge.json"))
     assert evidence.critic == "scripted" and evidence.verdict and evidence.origin["looks"] == 24
     assert evidence.origin["glances"] == 64 and evidence.traces

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from iqloop import distort
 from iqloop.agents.diagnosis import PERCEIVED, total_severity, with_certainty
 from iqloop.agents.evidence import AS_PRESENT, CLIP, LIGHT, Evidence, Features, Look, Regression, from_afar, measure
 from iqloop.agents.fidelity import measure_fidelity
-from iqloop.agents.judge import JudgeSettings
+from iqloop.agents.judge import JudgeSettings, needed_evidence
 from iqloop.critic.protocol import Critic
 from iqloop.critic.verdicts import Degradation, Preference, Rating, Unparsed
 from iqloop.restorers.full_reference import tensor_psnr as psnr
@@ -179,18 +179,32 @@ def fit(known: Sequence[Known], evidence: Evidence) -> Evidence:
     return replace(evidence, promise=promise, verdict=verdict)
 
 
-def agreement(known: Sequence[Known], evidence: Evidence, threshold: float = 0.5) -> dict[str, tuple[float, int]]:
-    """Share of the pairs that differ by more than `CLEAR` dB which the verdict decides as the truth does, and how many
-    there are: of each treatment, and of ``all``."""
-    right: dict[str, list[bool]] = {}
+class Agreement(NamedTuple):
+    """Shares of pairs that are decided as the truth decides them."""
+
+    right: float
+    """By the probability that the loop asks for (`iqloop.agents.judge.needed_evidence`)."""
+    even: float
+    """By even odds."""
+    pairs: int
+
+
+def agreement(
+    known: Sequence[Known], evidence: Evidence, settings: JudgeSettings | None = None
+) -> dict[str, Agreement]:
+    """How the pairs that differ by more than `CLEAR` dB are decided, of each treatment and of ``all``."""
+    settings = settings or JudgeSettings()
+    hits: dict[str, list[tuple[bool, bool]]] = {}
     for one in known:
         regression = evidence.verdict.get(one.treatment)
         if regression is None or abs(one.gain) <= CLEAR:
             continue
-        hit = (regression.probability(one.both) > threshold) == (one.gain > 0)
+        chance, better = regression.probability(one.both), one.gain > 0
+        hit = ((chance > needed_evidence(one.treatment, settings)) == better, (chance > 0.5) == better)
         for name in (one.treatment, "all"):
-            right.setdefault(name, []).append(hit)
-    return {name: (float(np.mean(hits)), len(hits)) for name, hits in right.items()}
+            hits.setdefault(name, []).append(hit)
+    shares = {name: np.mean(own, axis=0).tolist() for name, own in hits.items()}
+    return {name: Agreement(right, even, len(hits[name])) for name, (right, even) in shares.items()}
 
 
 def fit_regression(rows: Sequence[Features], truth: Tensor, weights: Tensor, ridge: float = RIDGE) -> Regression:
