@@ -29,6 +29,7 @@ from iqloop.agents.evidence import (
     package_evidence,
 )
 from iqloop.agents.evidence_measure import (
+    Agreement,
     Known,
     Seen,
     agreement,
@@ -294,13 +295,13 @@ def test_agreement_is_with_what_the_loop_would_decide() -> None:
     ]
     known = [Known(treatment, 1, gain, {}, {"odds": odds}) for treatment, odds, gain in rows]
     settings = JudgeSettings(min_relight_evidence=0.95)
-    assert agreement(known, evidence, settings) == {
-        "noise": (0.5, 0.5, 2),
-        "darken": (pytest.approx(1 / 3), pytest.approx(1 / 3), 3),
-        "all": (pytest.approx(0.4), pytest.approx(0.4), 5),
-    }
-    wary = agreement(known, evidence, JudgeSettings(min_relight_evidence=0.99))
-    assert wary["darken"] == (pytest.approx(2 / 3), pytest.approx(1 / 3), 3)
+    found = agreement(known, evidence, settings)
+    assert list(found) == ["noise", "all", "darken"]
+    assert found["noise"] == Agreement(0.5, 0.5, 2) and found["darken"].pairs == 3 and found["all"].pairs == 5
+    assert found["darken"].right == found["darken"].even == pytest.approx(1 / 3)
+    assert found["all"].right == pytest.approx(0.4)
+    wary = agreement(known, evidence, JudgeSettings(min_relight_evidence=0.99))["darken"]
+    assert wary.right == pytest.approx(2 / 3) and wary.even == pytest.approx(1 / 3)
 
 
 def test_what_is_present_is_learned_though_the_critic_names_but_one() -> None:

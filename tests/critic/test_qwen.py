@@ -71,6 +71,22 @@ def test_the_tower_is_transformers(pair: tuple[Checkpoint, Checkpoint]) -> None:
         torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-4)
 
 
+def test_a_narrower_mini_is_one_too(tiny_folder: Path, tmp_path: Path) -> None:
+    tokenizer = load(CheckpointSource("t", str(tiny_folder)), device="cpu", stock=True).tokenizer
+    widths = (64, 128)
+    sizes = []
+    for width in widths:
+        model = build_model(tokenizer, width=width, seed=1)
+        sizes.append(sum(one.numel() for one in model.parameters()))
+        save(model, build_processor(tokenizer), tmp_path / str(width))
+        ours, stock = both(CheckpointSource("t", str(tmp_path / str(width))))
+        patches, grid = pack(pictures((112, 84)), patch=14)
+        tokens = [one.model.model.visual(patches, grid_thw=grid).pooler_output for one in (ours, stock)]
+        assert tokens[0].shape[-1] == width
+        torch.testing.assert_close(*tokens, rtol=1e-4, atol=1e-4)
+    assert sizes[0] < sizes[1] / 2
+
+
 def test_reading_whole_prompts_is_transformers(pair: tuple[Checkpoint, Checkpoint]) -> None:
     """Rows of different lengths, so that some are padded; one to three images."""
     ours, stock = pair

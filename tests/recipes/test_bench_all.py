@@ -276,7 +276,7 @@ def test_quick_run(here: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatc
     assert None not in limits.values()
     assert [one["name"] for one in parts["A folder"]] == [folder.ALL, folder.STARTED]
     text = Path("out/speed.md").read_text()
-    assert text.startswith("# Speed\n\n```sh\niqloop bench all") and str(tiny_folder) not in text
+    assert "# Speed\n\n```sh\niqloop bench all" in text and str(tiny_folder) not in text
     for name in ("speed-cost.png", "speed-growth.png"):
         assert f"({name})" in text and Path("out", name).read_bytes().startswith(b"\x89PNG")
 

@@ -262,7 +262,7 @@ def test_photographs(tools: dict[str, Scripted], folder: Path) -> None:
     assert set(rows[0]) == set(Row.__dataclass_fields__)
     assert rows[0]["gain"] == 0 and rows[0]["photographs"] == 2 and rows[6]["psnr_before"] is None
     page = Path("out/t.md").read_text()
-    assert page.startswith("2 photographs of photos, the middle 64 x 64; seed 0\n") and LEGEND in page
+    assert "\n\n2 photographs of photos, the middle 64 x 64; seed 0\n" in page and LEGEND in page
     assert page.count("\n| ") == 1 + len(rows)
     with Image.open("out/q.png") as picture:
         picture.load()
@@ -350,7 +350,7 @@ def test_pairs(tools: dict[str, Scripted], pairs: Path, photos: list[Bytes]) -> 
     assert idle["psnr_before"] == idle["psnr_after"] == pytest.approx((psnr(noisy, photos[0]) + 60) / 2)
     assert (idle["gain"], idle["worse"], idle["worst"], idle["degradation"]) == (0, 0, 0, PAIRS)
     assert darker["worse"] == 1 and darker["worst"] < darker["gain"] < 0
-    assert Path("t.md").read_text().startswith("2 pairs of pairs, the middle 256 x 256\n")
+    assert "\n\n2 pairs of pairs, the middle 256 x 256\n" in Path("t.md").read_text()
     with Image.open("q.png") as picture:
         assert picture.format == "PNG"
     only = run("bench", "tools", "--pairs", pairs, "--only", "idle", "--limit", 1, "--json")

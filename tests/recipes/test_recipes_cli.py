@@ -250,6 +250,10 @@ def test_train_mini_names_what_is_missing(here: Path) -> None:
     result = run("train", "mini", "--stage", "export", "--data", "data", "--run", "run", "--fold", "-1")
     assert result.exit_code == 2 and "warmstart" in result.stderr
     assert run("train", "mini", "--stage", "nonsense", "--data", "d", "--run", "r").exit_code == 2
+    odd = run("train", "mini", "--data", "d", "--run", "r", "--width", 100)
+    assert odd.exit_code == 2 and "multiple of 64" in odd.stderr
+    both = run("train", "mini", "--data", "d", "--run", "r", "--width", 128, "--from", "qinsight-mini")
+    assert both.exit_code == 2 and "leave one" in both.stderr
 
 
 @pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "ACTIVE"}])

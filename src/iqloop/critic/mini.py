@@ -45,6 +45,8 @@ CHAT_TEMPLATE = (
 )
 """Qwen2-VL's turns, without its default system text."""
 
+WIDTH = 256
+"""Of the vision tower and of the language model."""
 PATCH = 14
 """Side of a patch, in pixels, as in the published checkpoints."""
 VIEWS = ViewPolicy(
@@ -122,22 +124,25 @@ def build_processor(tokenizer: Any, patch: int = PATCH) -> Any:
 def build_model(
     tokenizer: Any,
     *,
+    width: int = WIDTH,
     vision: dict[str, Any] | None = None,
     text: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Any:
-    """The model with random weights; ``vision`` and ``text`` override sizes (tests build smaller ones)."""
+    """The model with random weights, of a ``width`` divisible by 64.
+
+    ``vision`` and ``text`` override sizes (tests build smaller ones).
+    """
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     token = tokenizer.convert_tokens_to_ids
-    width = 256 if text is None else text.get("hidden_size", 256)
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": width,
-            "intermediate_size": 512,
+            "intermediate_size": 2 * width,
             "num_hidden_layers": 3,
-            "num_attention_heads": 8,
+            "num_attention_heads": width // 32,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
             "rms_norm_eps": 1e-6,
@@ -149,10 +154,10 @@ def build_model(
         },
         vision_config={
             "depth": 4,
-            "hidden_size": 256,
-            "num_heads": 4,
-            "intermediate_size": 384,
-            "out_hidden_size": width,
+            "hidden_size": width,
+            "num_heads": width // 64,
+            "intermediate_size": width * 3 // 2,
+            "out_hidden_size": (text or {}).get("hidden_size", width),
             "patch_size": PATCH,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,

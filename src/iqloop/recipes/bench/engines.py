@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -186,6 +186,7 @@ def command(
     """
     from iqloop.recipes.bench.critic import machine
     from iqloop.recipes.bench.files import make_files
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.tools import check_outputs
     from iqloop.recipes.scale.work import Work
 
@@ -206,15 +207,5 @@ def command(
     for line in text.splitlines():
         console.line(line)
     if out is not None:
-        _write(out, text, document)
+        write_page(out, text, document)
     return failures.DONE
-
-
-def _write(out: Path, text: str, document: dict[str, Any]) -> None:
-    import json
-
-    from iqloop.io import write_bytes_atomic
-
-    write_bytes_atomic(out, text.encode(), overwrite=True)
-    written = json.dumps(document, indent=1, allow_nan=False)
-    write_bytes_atomic(out.with_suffix(".json"), written.encode(), overwrite=True)

@@ -7,7 +7,6 @@ the critic's best of all, the critic's best of those that a look halfway leaves,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,8 +89,8 @@ def command(
     """
     from dataclasses import replace
 
-    from iqloop.io import write_bytes_atomic
     from iqloop.recipes.bench.critic import machine
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.tools import check_outputs, photographs, use_threads
     from iqloop.recipes.loading import load_critic
     from iqloop.restorers.diffusion.opening import EMBEDDED, open_pipeline, version_of
@@ -132,9 +131,7 @@ def command(
     for line in page.splitlines():
         console.line(line)
     if out is not None:
-        write_bytes_atomic(out, page.encode(), overwrite=True)
-        data = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
-        write_bytes_atomic(out.with_suffix(".json"), data.encode(), overwrite=True)
+        write_page(out, page, [asdict(row) for row in rows])
     return failures.DONE
 
 

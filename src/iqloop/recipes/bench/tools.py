@@ -209,10 +209,11 @@ def use_threads(count: int) -> None:
 def write(rows: Sequence[Row], page: str, table: Path | None, picture: Path | None) -> None:
     """The report and the plot, where they are wanted; files that exist are replaced."""
     from iqloop.io import write_bytes_atomic
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.tools_plot import quality_plot
 
     if table is not None:
-        write_bytes_atomic(table, page.encode(), overwrite=True)
+        write_page(table, page)
     if picture is not None:
         drawn = io.BytesIO()
         quality_plot(rows).savefig(drawn, format="png", dpi=150)

@@ -48,6 +48,8 @@ class MiniRun:
     grpo_steps: int = 150
     comparison_steps: int = 100
     seed: int = 0
+    width: int = 256
+    """Of the tower and of the language model; only where the run starts from random weights."""
     fold: int | None = 0
     """Every fifth rated photograph, starting at this one, is kept for measuring; None trains on all."""
     begin: str | None = None
@@ -82,6 +84,13 @@ _DEFAULT = MiniRun(Path(), Path())
 @click.option("--grpo-steps", type=click.IntRange(1), default=_DEFAULT.grpo_steps, show_default=True)
 @click.option("--comparison-steps", type=click.IntRange(1), default=_DEFAULT.comparison_steps, show_default=True)
 @options.seeded
+@click.option(
+    "--width",
+    type=click.IntRange(64),
+    default=_DEFAULT.width,
+    show_default=True,
+    help="Of a critic of random weights: a multiple of 64. A second critic, to hold against the first, has another.",
+)
 @click.option(
     "--fold",
     type=click.IntRange(-1, 4),
@@ -118,6 +127,7 @@ def command(
     grpo_steps: int,
     comparison_steps: int,
     seed: int,
+    width: int,
     fold: int,
     begin: str | None,
     tower: Path | None,
@@ -130,6 +140,10 @@ def command(
     """Train qinsight-mini, the embedded critic, from nothing. Started again, it resumes from the run's folder."""
     ctx.find_root().obj.verbose = verbose
     console = Console(verbose=verbose)
+    if width % 64:
+        raise UsageError(f"--width must be a multiple of 64, got {width}")
+    if begin is not None and width != _DEFAULT.width:
+        raise UsageError(f"--width is for random weights, and {begin} has its own: leave one of them out")
     settings = MiniRun(
         data,
         run,
@@ -138,6 +152,7 @@ def command(
         grpo_steps=grpo_steps,
         comparison_steps=comparison_steps,
         seed=seed,
+        width=width,
         fold=None if fold < 0 else fold,
         begin=begin,
         tower=tower,
@@ -169,16 +184,16 @@ def _model(run: MiniRun) -> tuple[Any, Any]:
             raise UsageError(f"{run.begin}: expected a checkpoint folder to go on from, or {DEFAULT}")
         checkpoint = load(CheckpointSource(run.begin, str(folder)), device="cpu", dtype="float32", stock=True)
         return checkpoint.model.requires_grad_(True), checkpoint.processor
-    return _new_model(run.seed)
+    return _new_model(run.seed, run.width)
 
 
-def _new_model(seed: int) -> tuple[Any, Any]:
+def _new_model(seed: int, width: int) -> tuple[Any, Any]:
     from iqloop.critic.fast import speed_up
     from iqloop.critic.mini import build_model, build_processor, build_tokenizer
     from iqloop.critic.training.reasoning import corpus
 
     processor = build_processor(build_tokenizer(corpus()))
-    model = build_model(processor.tokenizer, seed=seed)
+    model = build_model(processor.tokenizer, width=width, seed=seed)
     speed_up(model.model.visual)
     return model, processor
 

@@ -7,10 +7,9 @@ chose nothing: by the critic that was followed, by another, and by PSNR and SSIM
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -82,6 +81,7 @@ def command(
     from iqloop.recipes.bench.critic import machine
     from iqloop.recipes.bench.critic_loss import page as paper
     from iqloop.recipes.bench.critic_loss.study import VARIANTS, Study, photographs_cap, run
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.tools import check_outputs, use_threads
     from iqloop.recipes.loading import load_critic
     from iqloop.restorers.training.stream import load_photographs, side_of
@@ -124,19 +124,11 @@ def command(
     if out is not None:
         document = {"critic": critic.name, "held_out_critic": judge.name, "task": task, **asdict(study.wanted)}
         document |= {"settings": asdict(settings), "kept": found.kept, "figures": summary}
-        _write(out, text, document | {"rows": [asdict(row) for row in found.rows], "logs": found.logs})
+        write_page(out, text, document | {"rows": [asdict(row) for row in found.rows], "logs": found.logs})
     for place, draw in ((plot, paper.curves), (strip, paper.strip)):
         if place is not None:
             draw(found, study).savefig(place, dpi=120)
     return failures.DONE
-
-
-def _write(out: Path, text: str, document: dict[str, Any]) -> None:
-    from iqloop.io import write_bytes_atomic
-
-    write_bytes_atomic(out, text.encode(), overwrite=True)
-    written = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    write_bytes_atomic(out.with_suffix(".json"), written.encode(), overwrite=True)
 
 
 def _command_line(study: Study, data: Path, every: int) -> str:

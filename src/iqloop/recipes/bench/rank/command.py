@@ -6,7 +6,6 @@ knockout, Swiss and all pairs, and by scores with comparisons of near ties.
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -160,6 +159,7 @@ def command(
     is ranked by score alone; simulated critics show what comparisons of a known accuracy are worth.
     """
     from iqloop.recipes.bench.critic import machine
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.rank.critic import SimulatedCritic
     from iqloop.recipes.bench.rank.page import page, summary
     from iqloop.recipes.bench.tools import check_outputs, middle, photographs
@@ -193,7 +193,7 @@ def command(
     for line in text.splitlines():
         console.line(line)
     if out is not None:
-        _write(out, text, {"about": about, "figures": figures, "rows": [asdict(row) for row in rows]})
+        write_page(out, text, {"about": about, "figures": figures, "rows": [asdict(row) for row in rows]})
     return failures.DONE
 
 
@@ -217,14 +217,6 @@ def _tau(a: Sequence[float], b: Sequence[float]) -> float | None:
     from iqloop.critic.evaluation.correlation import kendall
 
     return kendall(np.array(a), np.array(b))
-
-
-def _write(out: Path, text: str, document: dict[str, Any]) -> None:
-    from iqloop.io import write_bytes_atomic
-
-    write_bytes_atomic(out, text.encode(), overwrite=True)
-    written = json.dumps(document, indent=1, allow_nan=False)
-    write_bytes_atomic(out.with_suffix(".json"), written.encode(), overwrite=True)
 
 
 def _command_line(

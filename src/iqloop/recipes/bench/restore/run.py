@@ -10,6 +10,7 @@ from typing import Any
 from iqloop.agents.settings import RestoreSettings
 from iqloop.recipes import failures
 from iqloop.recipes.bench.critic import machine
+from iqloop.recipes.bench.measured import write_page
 from iqloop.recipes.bench.restore import mixtures as bench_mixtures
 from iqloop.recipes.bench.restore.cases import Wanted, cases, command_line
 from iqloop.recipes.bench.restore.figures import summary
@@ -81,10 +82,8 @@ def command(
     for line in told.splitlines():
         console.line(line)
     if out is not None:
-        from iqloop.io import write_bytes_atomic
-
         kept.finish(figures, {"gains": gains_plot(rows, wanted.seed), "oracle": oracle_plot(rows)})
-        write_bytes_atomic(out / PAGE, told.encode(), overwrite=True)
+        write_page(out / PAGE, told)
     return failures.SOME_FAILED if console.failed else failures.DONE
 
 

@@ -6,13 +6,12 @@ Files are scored here and by a server in turn, part by part, so that whatever el
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -234,6 +233,7 @@ def command(
     in turn.
     """
     from iqloop.recipes.bench.critic import machine
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.serve.process import server
     from iqloop.recipes.bench.tools import check_outputs
     from iqloop.recipes.loading import load_critic
@@ -250,13 +250,5 @@ def command(
     for line in text.splitlines():
         console.line(line)
     if out is not None:
-        _write(out, text, {**asdict(found), "critic": critic.name, "machine": where})
+        write_page(out, text, {**asdict(found), "critic": critic.name, "machine": where})
     return failures.DONE
-
-
-def _write(out: Path, text: str, document: dict[str, Any]) -> None:
-    from iqloop.io import write_bytes_atomic
-
-    write_bytes_atomic(out, text.encode(), overwrite=True)
-    written = json.dumps(document, indent=1, allow_nan=False)
-    write_bytes_atomic(out.with_suffix(".json"), written.encode(), overwrite=True)

@@ -86,10 +86,11 @@ def command(
 
 def _write(out: Path, report: Report, found: dict[str, Any], text: str) -> None:
     from iqloop.io import write_bytes_atomic
+    from iqloop.recipes.bench.measured import write_page
     from iqloop.recipes.bench.speed.plot import cost_plot, growth_plot
 
     out.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(out / PAGE, text.encode(), overwrite=True)
+    write_page(out / PAGE, text)
     write_bytes_atomic(out / FIGURES, json.dumps(found, indent=1, allow_nan=False).encode(), overwrite=True)
     for name, figure in ((COST, cost_plot(report.parts)), (GROWTH, growth_plot(report.curves))):
         drawn = io.BytesIO()
