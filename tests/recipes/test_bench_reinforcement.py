@@ -12,7 +12,7 @@ from iqloop.critic.training.crops import distorted
 from iqloop.critic.training.reasoning import degradation_answer, score_answer
 from iqloop.critic.verdicts import CLASSES, SEVERITIES
 from iqloop.recipes.bench.ablations import Scale, read
-from iqloop.recipes.bench.reinforcement import RUNS, answered, curve, mean, page, worth
+from iqloop.recipes.bench.reinforcement import RUNS, SMOOTHED, answered, curve, mean, page, spread, worth
 from tests.conftest import Photograph
 
 from .helpers import run as command
@@ -34,6 +34,7 @@ def test_all_runs_are_trained_measured_and_kept(tiny_folder: Path, data: Path) -
     assert (data / "out/curve.png").stat().st_size > 1000
     kept = json.loads((data / "out/reinforced.json").read_text())
     assert list(kept["along"]) == ["1", "2"] and not list((data / "out/reinforced").glob("at-*"))
+    assert kept["spread"] == {}, "no answer of random weights can be read"
     assert sum(value is not None for value in kept["drawn"]["score"]) == 4, "half the questions are about scores"
     again = command(*asked)
     assert again.exit_code == 0 and "step=" not in again.stdout, "nothing is trained twice"
@@ -61,6 +62,13 @@ def test_an_answer_is_worth_what_training_would_give(photograph: Photograph) -> 
     assert worth([right, "hm", other], row) == {"format": 2 / 3, "class": 2 / 3, "level": 1 / 3}
     rated = {"task": "score", "opinion": label.score}
     assert worth([score_answer(label, rng), "hm"], rated) == {"format": 0.5, "score": 0.5}
+
+
+def test_the_spread_of_a_run_is_smoothed(tmp_path: Path) -> None:
+    values = [0.5] * SMOOTHED + [0.2, None, 0.4]
+    rows = [{"step": step, "answers/score_spread": value} for step, value in enumerate(values, 1)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert spread(tmp_path / "log.jsonl") == {SMOOTHED: 0.5, SMOOTHED + 3: pytest.approx(0.3)}
 
 
 def test_a_gain_is_taken_question_by_question() -> None:

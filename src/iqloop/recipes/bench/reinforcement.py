@@ -36,6 +36,8 @@ REWARDS: Mapping[str, str] = {"class": "class", "level": "level", "score": "scor
 """Q-Insight's equations 4, 5 and 3 and its format reward, each in [0, 1]; level counts where the class is right."""
 ALONG = 4
 """Weights along the way are measured on the first of so many parts of the questions."""
+SMOOTHED = 10
+"""Steps whose spreads are averaged: few questions of one step are about scores."""
 AT_ONCE = 8
 """Questions that are answered together."""
 
@@ -114,7 +116,8 @@ def run(
     """Train and measure what ``output`` does not hold yet.
 
     Returns:
-        By name: ``greedy`` and ``drawn`` rewards of each question, and ``along``, the drawn ones' means by step.
+        By name: ``greedy`` and ``drawn`` rewards of each question, ``along``, the drawn ones' means by step, and
+        ``spread``, where answers were drawn in training.
     """
     import shutil
 
@@ -132,6 +135,8 @@ def run(
                 "drawn": answered(trained, scale, data, questions, draws),
                 "along": {},
             }
+            if (folder / "log.jsonl").exists():
+                found["spread"] = spread(folder / "log.jsonl")
             for at in sorted(folder.glob("at-*")) if folder != trained else ():
                 row = answered(at, scale, data, max(4, questions // ALONG), draws)
                 found["along"][int(at.name.removeprefix("at-"))] = {name: mean(values) for name, values in row.items()}
@@ -143,6 +148,15 @@ def run(
             shown = (f"{name}={mean(row):.3f}" for name, row in told[manner].items())
             say(f"{variant.name}: {manner} {' '.join(shown)}")
     return results
+
+
+def spread(log: Path) -> dict[int, float]:
+    """Deviation of the scores that were drawn to one question, in points, by step: means of `SMOOTHED` steps."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    known = [(int(row["step"]), row.get("answers/score_spread")) for row in rows]
+    parts = [known[begin : begin + SMOOTHED] for begin in range(0, len(known), SMOOTHED)]
+    means = {part[-1][0]: [value for _, value in part if value is not None] for part in parts}
+    return {step: sum(values) / len(values) for step, values in means.items() if values}
 
 
 def page(results: Mapping[str, Any], questions: int, draws: int) -> str:
@@ -171,7 +185,8 @@ def page(results: Mapping[str, Any], questions: int, draws: int) -> str:
 
 
 def curve(results: Mapping[str, Any]) -> Figure:
-    """Held-out rewards of drawn answers over the steps of reinforcement, from the start that all share."""
+    """Held-out rewards of drawn answers over the steps of reinforcement, from the start that all share, and the spread
+    of the scores that were drawn in training (the slides' Figure 3 of VisualQuality-R1)."""
     from iqloop.critic.evaluation import charts
 
     figure = charts.blank(6.4, 4)
@@ -181,6 +196,9 @@ def curve(results: Mapping[str, Any]) -> Figure:
     along = {0: first, **{int(at): means for at, means in results[RUNS[0].name]["along"].items()}}
     for name, title in REWARDS.items():
         axes.plot(list(along), [means[name] for means in along.values()], marker="o", markersize=3, label=title)
+    spreads = {int(at): value for at, value in results[RUNS[0].name].get("spread", {}).items()}
+    if spreads:
+        axes.plot(list(spreads), list(spreads.values()), color="0.5", linestyle=":", label="spread of scores, points")
     axes.set_xlabel("step")
     axes.set_ylabel("held-out reward of drawn answers")
     axes.set_ylim(0, 1.02)

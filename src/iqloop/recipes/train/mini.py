@@ -27,8 +27,10 @@ from iqloop.recipes.console import Console
 
 Stage = Literal["vision", "warmstart", "grpo", "comparison", "export"]
 STAGES: tuple[Stage, ...] = ("vision", "warmstart", "grpo", "comparison", "export")
-GRPO_RATE = 2e-5
-"""Of a model a thousand times smaller than the one that the papers' 1e-6 is for."""
+GRPO_RATE = 6e-5
+"""Of a model a thousand times smaller than the one that the papers' 1e-6 is for (docs/benchmarks/reinforcement.md)."""
+GRPO_WARM_UP = 20
+"""Steps on which that rate is reached: Adam's first steps, of few answers each, are as long as any."""
 CONTINUED = 0.4
 """Fraction of the peak rates for a warm start that goes on from trained weights."""
 CONTINUED_VISION = 0.2
@@ -304,6 +306,7 @@ def _reinforce(
         prompts_per_device=PRESETS["q-insight"].prompts_per_step // 2,
         rate=GRPO_RATE,
         final_rate=GRPO_RATE / 1000,
+        warm_up=min(GRPO_WARM_UP, steps // 2),
         max_new_tokens=80,
         seed=run.seed,
         save_every=25,
