@@ -231,7 +231,7 @@ def test_a_folder_of_something_else(small: str, pipelines: dict[str, Path]) -> N
 
 
 def drawn(photo: str, seed: int, halfway: float, score: float) -> Drawn:
-    return Drawn(photo, 0, seed, halfway, score, score / 2, 30 + score, 0.9, 1.0)
+    return Drawn(photo, 0, seed, halfway, score, {"other": score / 2, "contrary": -score}, 30 + score, 0.9, 1.0)
 
 
 def test_bench_counts() -> None:
@@ -240,8 +240,12 @@ def test_bench_counts() -> None:
     assert [kept(rows[:4], share).seed for share in (0, 0.5, 0.75)] == [3, 3, 3]
     assert [kept(rows[4:], share).seed for share in (0, 0.25, 0.5, 0.75)] == [0, 1, 2, 3]
     found = table(rows)
-    assert "| mean | 1.500 | 0.750 | 31.500 | 0.900 | | |" in found
-    assert "| best of N | 3.000 | 1.500 | 33.000 | 0.900 | +0.750 [+0.750, +0.750] | +1.500 [+1.500, +1.500] |" in found
+    assert "| chosen | critic | other | contrary | PSNR | SSIM |" in found
+    assert "| average | 1.500 | 0.750 | -1.500 | 31.500 | 0.900 |" in found
+    assert "| best of N | 3.000 | 1.500 | -3.000 | 33.000 | 0.900 |" in found
+    better = "+0.750 [+0.750, +0.750] | -1.500 [-1.500, -1.500] | +1.500 [+1.500, +1.500]"
+    assert f"| best of N, against the average | {better} |" in found
+    assert "| best of N, against the first | +0.750 [+0.000, +1.500] |" in found, "the first is the best of one of two"
     assert "| half left | 2.000 |" in found
     assert "| 50% | 75% | 50% | 1.000 |" in pruning(rows)
 
@@ -275,6 +279,10 @@ def test_bench_runs(here: Path, critic: ScriptedCritic, pipelines: dict[str, Pat
         2,
         "--crops",
         2,
+        "--held-out",
+        "nss-mini",
+        "--held-out",
+        "qinsight-mini",
         "-o",
         "page.md",
         "--json",
@@ -285,4 +293,8 @@ def test_bench_runs(here: Path, critic: ScriptedCritic, pipelines: dict[str, Pat
         ("photograph 0", crop, seed) for crop in (0, 1) for seed in (0, 1)
     ]
     assert "2 photographs of photos, 2 crops of 64 px of each" in Path("page.md").read_text()
-    assert "half left" in Path("page.md").read_text()
+    assert (
+        "half left" in Path("page.md").read_text()
+        and "| critic | nss-mini | qinsight-mini |" in Path("page.md").read_text()
+    )
+    assert set(found[0]["held_out"]) == {"nss-mini", "qinsight-mini"}

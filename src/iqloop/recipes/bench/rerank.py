@@ -7,7 +7,7 @@ the critic's best of all, the critic's best of those that a look halfway leaves,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ PRUNES = (0.25, 0.5, 0.75)
 LEGEND = (
     "first: the first seed; mean: the average candidate, what a single draw gives; best of N: the critic's; half left: "
     "the critic's best of those that it keeps after a look halfway; nearest: the greatest PSNR, in hindsight. "
-    "Differences are to the average candidate. Brackets: intervals of 95 %, bootstrap over photographs."
+    "Critics' scores are turned so that more is better. Brackets: intervals of 95 %, bootstrap over photographs."
 )
 
 
@@ -45,8 +45,8 @@ class Drawn:
     """The critic's score of what it was to become, after half of the steps; more is better."""
     score: float
     """The critic's, of what it became; more is better."""
-    held_out: float
-    """Of another critic that chose nothing; more is better."""
+    held_out: dict[str, float]
+    """Of other critics that chose nothing, by the names that they were asked for by; more is better."""
     psnr: float
     ssim: float
     seconds: float
@@ -63,7 +63,12 @@ class Drawn:
 @click.option("-n", "--candidates", type=click.IntRange(2), default=8, show_default=True, help="For each crop.")
 @click.option("--steps", type=click.IntRange(2), default=10, show_default=True, help="Of each candidate.")
 @click.option(
-    "--held-out", default="nss-mini", show_default=True, metavar="NAME", help="A critic that chooses nothing."
+    "--held-out",
+    default=("nss-mini",),
+    show_default=True,
+    multiple=True,
+    metavar="NAME|FOLDER",
+    help="A critic that chooses nothing. Repeatable.",
 )
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE.md", help="Write the page here.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: as many as cores]")
@@ -77,7 +82,7 @@ def command(
     crops: int,
     candidates: int,
     steps: int,
-    held_out: str,
+    held_out: tuple[str, ...],
     out: Path | None,
     threads: int | None,
     choice: options.CriticChoice,
@@ -98,7 +103,8 @@ def command(
     check_outputs(out, None)
     if threads is not None:
         use_threads(threads)
-    critic, judge = load_critic(choice), load_critic(replace(choice, name=held_out, more=()))
+    critic = load_critic(choice)
+    judges = {Path(name).name: load_critic(replace(choice, name=name, more=())) for name in held_out}
     opened = open_pipeline(pipeline)
     rows: list[Drawn] = []
     readers = photographs(photos, count)
@@ -112,18 +118,20 @@ def command(
                     candidates,
                     steps,
                     critic,
-                    judge,
+                    judges,
                     pipeline in EMBEDDED,
                     progress.advance,
                 )
-    given = f"--crops {crops} --candidates {candidates} --side {side} --steps {steps} --held-out {held_out}"
+    others = " ".join(f"--held-out {name}" for name in held_out)
+    given = f"--crops {crops} --candidates {candidates} --side {side} --steps {steps} {others}"
     source = photos.name if photos else "scikit-image"
     where = f"{crops} crops of {side} px of each" if crops > 1 else f"middles of {side} px"
     about = (
         f"```sh\niqloop bench rerank --photos {'FOLDER' if photos else source} {given}\n```\n\n"
         f"{len(readers)} photographs of {source}, {where}, shrunk by 2 (bicubic); "
         f"{pipeline} {version_of(pipeline, opened)}; critic {critic.name} {critic.version}; "
-        f"held out {judge.name} {judge.version}\n\n{machine(('torch', 'diffusers'))}\n\n{LEGEND}"
+        f"held out {', '.join(f'{name} {judge.version}' for name, judge in judges.items())}\n\n"
+        f"{machine(('torch', 'diffusers'))}\n\n{LEGEND}"
     )
     page = f"{about}\n\n{table(rows, choice.seed)}\n\n{pruning(rows)}\n"
     for row in rows:
@@ -153,7 +161,7 @@ def draw(
     count: int,
     steps: int,
     critic: Critic,
-    judge: Critic,
+    judges: Mapping[str, Critic],
     keep_colours: bool = False,
     done: Callable[[], object] = lambda: None,
 ) -> list[Drawn]:
@@ -184,14 +192,14 @@ def draw(
         shown.append(image if preview is None else preview)
         images.append(image)
         done()
-    halfway, scores, others = (
-        oriented(one, some) for one, some in ((critic, shown), (critic, images), (judge, images))
-    )
+    halfway, scores = oriented(critic, shown), oriented(critic, images)
+    others = {name: oriented(judge, images) for name, judge in judges.items()}
     rows = []
     for seed, image in enumerate(images):
         pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         near = (psnr(pixels, clean), ssim(pixels, clean))
-        rows.append(Drawn(*name, seed, halfway[seed], scores[seed], others[seed], *near, seconds[seed]))
+        held_out = {name: found[seed] for name, found in others.items()}
+        rows.append(Drawn(*name, seed, halfway[seed], scores[seed], held_out, *near, seconds[seed]))
     return rows
 
 
@@ -216,30 +224,39 @@ def kept(rows: Sequence[Drawn], prune: float) -> Drawn:
 
 
 def table(rows: Sequence[Drawn], seed: int = 0) -> str:
-    """Every way to choose, in Markdown."""
+    """Every way to choose, in Markdown: what is chosen, and how much better it is than what it is held against."""
     groups = by_crop(rows)
-    first = [group[0] for group in groups]
-    best = [kept(group, 0) for group in groups]
-    half = [kept(group, 0.5) for group in groups]
-    nearest = [max(group, key=lambda row: row.psnr) for group in groups]
-    lines = [
-        "| chosen | critic | held-out critic | PSNR | SSIM | held-out, difference | PSNR, difference |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    means = [tuple(mean(group, key) for key in ("score", "held_out", "psnr", "ssim")) for group in groups]
-    cells = " | ".join(f"{sum(column) / len(column):.3f}" for column in zip(*means, strict=True))
-    lines.append(f"| mean | {cells} | | |")
-    for name, chosen in (("first", first), ("best of N", best), ("half left", half), ("nearest", nearest)):
-        cells = " | ".join(f"{mean(chosen, key):.3f}" for key in ("score", "held_out", "psnr", "ssim"))
-        gains = [
-            interval(
-                [(row.photo, getattr(row, key) - mean(group, key)) for row, group in zip(chosen, groups, strict=True)],
-                seed,
-            )
-            for key in ("held_out", "psnr")
-        ]
-        lines.append(f"| {name} | {cells} | {gains[0]} | {gains[1]} |")
+    chosen = {
+        "first": [group[0] for group in groups],
+        "best of N": [kept(group, 0) for group in groups],
+        "half left": [kept(group, 0.5) for group in groups],
+        "nearest": [max(group, key=lambda row: row.psnr) for group in groups],
+    }
+    judges = list(rows[0].held_out)
+    columns = ["score", *judges, "psnr", "ssim"]
+    lines = [f"| chosen | critic | {' | '.join(judges)} | PSNR | SSIM |", "|---" * (len(columns) + 1) + "|"]
+    means = [sum(mean(group, name) for group in groups) / len(groups) for name in columns]
+    lines.append(f"| average | {' | '.join(f'{value:.3f}' for value in means)} |")
+    for name, picked in chosen.items():
+        lines.append(f"| {name} | {' | '.join(f'{mean(picked, column):.3f}' for column in columns)} |")
+    lines += ["", f"| change | {' | '.join(judges)} | PSNR | SSIM |", "|---" * len(columns) + "|"]
+    pairs = [(name, "average") for name in chosen] + [("best of N", "first"), ("half left", "first")]
+    for name, other in pairs:
+        cells = []
+        for column in columns[1:]:
+            worth = [of(row, column) for row in chosen[name]]
+            against = [mean(group, column) for group in groups]
+            if other != "average":
+                against = [of(row, column) for row in chosen[other]]
+            gains = [(group[0].photo, a - b) for group, a, b in zip(groups, worth, against, strict=True)]
+            cells.append(interval(gains, seed))
+        lines.append(f"| {name}, against the {other} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def of(row: Drawn, column: str) -> float:
+    """A figure, or a held-out critic's score by its name."""
+    return row.held_out[column] if column in row.held_out else float(getattr(row, column))
 
 
 def pruning(rows: Sequence[Drawn]) -> str:
@@ -264,9 +281,9 @@ def by_crop(rows: Sequence[Drawn]) -> list[list[Drawn]]:
     return list(groups.values())
 
 
-def mean(rows: Sequence[Drawn], key: str) -> float:
-    """Of one figure."""
-    return float(sum(getattr(row, key) for row in rows) / len(rows))
+def mean(rows: Sequence[Drawn], column: str) -> float:
+    """Of one figure, or of a held-out critic's scores."""
+    return sum(of(row, column) for row in rows) / len(rows)
 
 
 def interval(values: Sequence[tuple[str, float]], seed: int) -> str:
