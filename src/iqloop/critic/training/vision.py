@@ -33,6 +33,8 @@ from iqloop.critic.verdicts import CLASSES, SEVERITIES
 from iqloop.errors import UsageError
 
 Log = Callable[[dict[str, float]], None]
+HELD_OUT, HELD_OUT_PAIRS = 30, 12
+"""Batches of crops and of pairs that a checkpoint is measured on."""
 
 
 @dataclass(frozen=True)
@@ -316,10 +318,10 @@ def train_vision(
         patches = patchify(first.permute(0, 3, 1, 2).float() / 255, patch=visual.config.patch_size)[0]
         with torch.no_grad():
             visual.patch_embed.proj.weight.copy_(whitened_dct(visual.config.hidden_size, patches))
-    validation = Crops(held_out, (), [settings.large] * 30, settings.seed + 7)
-    test = [validation.batch(i) for i in range(30)]
-    compared = CropsAndPairs(tools, held_out, (), [settings.pairs] * 20, settings.seed + 7)
-    pairs_test: list[Batch | Sequence[Pair]] = [compared.batch(i) for i in range(12)]
+    validation = Crops(held_out, (), [settings.large] * HELD_OUT, settings.seed + 7)
+    test = [validation.batch(i) for i in range(HELD_OUT)]
+    compared = CropsAndPairs(tools, held_out, (), [settings.pairs] * HELD_OUT_PAIRS, settings.seed + 7)
+    pairs_test: list[Batch | Sequence[Pair]] = [compared.batch(i) for i in range(HELD_OUT_PAIRS)]
     both = nn.ModuleDict({"visual": visual, "heads": heads})
     tower = optimisers((visual,), settings.rate, settings.embed_rate, settings.weight_decay)
     every = (*tower, torch.optim.AdamW(heads.parameters(), lr=settings.heads_rate, weight_decay=0.0, betas=(0.9, 0.95)))
