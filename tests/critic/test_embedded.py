@@ -6,6 +6,7 @@ Bounds are well under the measured figures of the model card: they guard the cod
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +98,19 @@ def test_a_score_does_not_depend_on_batch_or_position(as_tensor: AsTensor, dtype
     turned = [rating.mean for rating in critic.score(images[::-1]) if isinstance(rating, Rating)][::-1]
     alone = [rating.mean for image in images for rating in critic.score([image]) if isinstance(rating, Rating)]
     assert together == pytest.approx(turned, abs=tolerance) and together == pytest.approx(alone, abs=tolerance)
+
+
+def test_the_second_critic_of_the_repository_sees_too(
+    mini: QwenCritic, photographs: list[NDArray[np.uint8]], as_tensor: AsTensor
+) -> None:
+    """It is held against the first, so it must be another one."""
+    folder = Path(__file__).parents[2] / "docs/models/qinsight-mini-192"
+    second = create_critic(str(folder), device="cpu")
+    assert isinstance(second, QwenCritic)
+    assert second.checkpoint.model.config.text_config.hidden_size < mini.checkpoint.model.config.text_config.hidden_size
+    worse = [distort.apply(image, "noise_gaussian_RGB", "serious", seed=1) for image in photographs]
+    for critic in (mini, second):
+        for good, bad in zip(photographs, worse, strict=True):
+            high, low = critic.score([as_tensor(good), as_tensor(bad)])
+            assert isinstance(high, Rating) and isinstance(low, Rating) and high.mean > low.mean + 0.5, critic.name
+    assert mini.score([as_tensor(photographs[0])]) != second.score([as_tensor(photographs[0])])
