@@ -22,6 +22,7 @@ from iqloop.critic.evaluation.bootstrap import ratio
 from iqloop.critic.verdicts import CLASSES, SEVERITIES, Degradation, Provenance, Rating, Unparsed
 from iqloop.distort import CATEGORIES
 from iqloop.errors import UsageError
+from iqloop.recipes.bench.measured import with_remarks
 from iqloop.recipes.bench.restore import mixtures as bench_mixtures
 from iqloop.recipes.bench.restore import workers
 from iqloop.recipes.bench.restore.figures import ALL, DARK, LIT, agreement, figures, subsets, worst
@@ -388,7 +389,7 @@ def test_the_page_and_the_plots(toys: dict[str, Toy], judge: Judge, folder: Path
     result = run("bench", "restore", folder, "--only", "noise,darken+noise", "--judge", "--threads", 1, "-o", "out")
     assert result.exit_code == 0, result.stderr
     page = Path("out/restore.md").read_text()
-    assert page.strip() == result.stdout.strip()
+    assert page == with_remarks("", result.stdout)
     command = "iqloop bench restore photos --only noise,darken+noise --side 512 --critic qinsight-mini --search greedy"
     assert f"{command} --seed 0 --threads 1 --judge" in page and LEGEND in page
     assert "2 photographs of photos, the middle 512 x 512, 2 mixtures; seed 0" in page
