@@ -250,6 +250,11 @@ def test_bench_counts() -> None:
     assert "| 50% | 75% | 50% | 1.000 |" in pruning(rows)
 
 
+def test_bench_needs_names_of_their_own(here: Path) -> None:
+    twice = run("bench", "rerank", "--held-out", "a/mini", "--held-out", "b/mini")
+    assert twice.exit_code == 2 and "name of its own" in twice.stderr
+
+
 def test_bench_crops() -> None:
     """The middle, then the corners; intervals draw photographs, with all their crops."""
     image = np.arange(40 * 30 * 3, dtype=np.uint16).reshape(40, 30, 3).astype(np.uint8)

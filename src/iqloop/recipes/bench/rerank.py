@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from iqloop.errors import UsageError
 from iqloop.recipes import failures, options
 from iqloop.recipes.console import Console
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PRUNES = (0.25, 0.5, 0.75)
 """Shares that are left halfway."""
 LEGEND = (
-    "first: the first seed; mean: the average candidate, what a single draw gives; best of N: the critic's; half left: "
+    "first: the first seed; average: what a single draw gives; best of N: the critic's; half left: "
     "the critic's best of those that it keeps after a look halfway; nearest: the greatest PSNR, in hindsight. "
     "Critics' scores are turned so that more is better. Brackets: intervals of 95 %, bootstrap over photographs."
 )
@@ -101,6 +102,8 @@ def command(
     from iqloop.restorers.diffusion.opening import EMBEDDED, open_pipeline, version_of
 
     check_outputs(out, None)
+    if len({Path(name).name for name in held_out}) < len(held_out):
+        raise UsageError("each --held-out needs a name of its own, or the table could not tell them apart")
     if threads is not None:
         use_threads(threads)
     critic = load_critic(choice)
