@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from iqloop.recipes import loading
 from iqloop.recipes.options import CriticChoice
 from iqloop.recipes.train import diffusion as train_diffusion
 from iqloop.recipes.train import diffusion_run as train_diffusion_run
+from iqloop.recipes.train.diffusion_figures import changes, document
 from tests.conftest import Photograph
 
 from .helpers import lines
@@ -123,7 +125,7 @@ def test_defaults_are_those_of_the_library() -> None:
             ("steps", "batch", "rate", "measure_every", "save_every"),
             ("rank",),
             ("sample_steps", "inputs", "candidates"),
-            ("sample_steps", "gradient_steps", "kl", "fidelity"),
+            ("sample_steps", "gradient_steps", "kl", "fidelity", "anchor"),
         ),
         strict=True,
     ):
@@ -274,6 +276,8 @@ def test_from_text(critics: dict[str, Any], tmp_path: Path) -> None:
     pipeline.load_lora_weights(tmp_path / "run/adapter")
     assert "give  --prompts FILE" in begin("--method", "dpo").stderr
     assert "are for super-resolution" in begin("--method", "dpo", "--prompts", prompts, "--patch", 8).stderr
+    anchored = begin("--method", "draft", "--prompts", prompts, "--anchor", 1)
+    assert "--anchor holds to the photographs" in anchored.stderr
     prompts.write_text("alone\n")
     assert "expected a prompt to train on" in begin("--method", "dpo", "--prompts", prompts).stderr
     assert "expected a text file" in begin("--method", "dpo", "--prompts", tmp_path / "none").stderr
@@ -290,3 +294,13 @@ def test_the_embedded_critic_is_followed(pipeline: Path, data: Path, tiny_folder
     log = [json.loads(line) for line in (data.parent / "run/log.jsonl").read_text().splitlines()]
     assert log[1]["gradient"] > 0 and 0 < log[1]["reward"] < 1
     assert get_args(train_diffusion_run.Method) == ("dpo", "draft")
+
+
+def test_changes_with_their_intervals() -> None:
+    found = changes({"a": [1.0, 2.0, 3.0]}, {"a": [2.0, 2.0, 5.0]})["a"]
+    assert found[:3] == (2.0, 3.0, 1.0) and found.low is not None and found.high is not None
+    assert 0 <= found.low < 1 < found.high <= 2 and str(found).startswith("+1 [")
+    alone = changes({"a": [1.0]}, {"a": [2.0]})["a"]
+    assert (alone.low, str(alone)) == (None, "+1")
+    unread = changes({"a": [1.0, 2.0]}, {"a": [math.nan, 2.0]})
+    assert unread["a"].low is None and b'"after": null' in document({}, unread)

@@ -23,7 +23,7 @@ peft = pytest.importorskip("peft")
 # ruff: noqa: E402
 from iqloop.restorers.diffusion import held_out, lora, models, pairs, parts, preference, results, sampling, train, tune
 from iqloop.restorers.diffusion.colours import with_colours_of
-from iqloop.restorers.diffusion.draft import DraftSettings, RewardObjective
+from iqloop.restorers.diffusion.draft import ORIGINAL, DraftSettings, RewardObjective
 from iqloop.restorers.training.guard import Guard
 
 CPU = torch.device("cpu")
@@ -334,6 +334,24 @@ def test_a_reward_is_followed_to_its_cap_and_held_by_the_anchors(folders: dict[s
     assert float(objective(0, range(2))[1]["inconsistency"]) < start - 0.01
 
 
+def test_the_original_anchors_where_it_is_known(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = enlarger(folders, plain=True)
+    settings = DraftSettings(kl=0.0, fidelity=0.0, anchor=1.0, sample_steps=3, gradient_steps=2)
+    original = (drawn(model).images + 0.1).clamp(0, 1)
+
+    def none(images: Tensor, number: int) -> Tensor:
+        return 0 * brightness(images)
+
+    objective = RewardObjective(model, lambda step: {**GIVEN, ORIGINAL: original}, none, settings, 0)
+    start = float(objective(0, range(2))[1]["distance"])
+    run(objective, model, tmp_path / "run")
+    assert float(objective(0, range(2))[1]["distance"]) < start - 0.01
+    with pytest.raises(UsageError, match="anchor"):
+        RewardObjective(model, lambda step: GIVEN, none, settings, 0)(0, range(2))
+    with pytest.raises(UsageError, match="anchor must not be negative"):
+        DraftSettings(anchor=-1.0)
+
+
 def test_parts_of_a_batch_are_told_apart(folders: dict[str, Path]) -> None:
     asked: list[int] = []
 
@@ -532,10 +550,3 @@ def test_the_adapter_of_a_text_pipeline_is_loaded_by_diffusers(folders: dict[str
 def nearly(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding; where that moves a latent to another code, a few pixels differ."""
     return float(((a - b).abs() > 1e-3).float().mean()) < 0.02
-
-
-def test_changes_with_their_errors() -> None:
-    found = results.changes({"a": [1.0, 2.0, 3.0]}, {"a": [2.0, 2.0, 5.0]})["a"]
-    assert found[:3] == (2.0, 3.0, 1.0) and found.error == pytest.approx(1 / math.sqrt(3))
-    assert results.changes({"a": [1.0]}, {"a": [2.0]})["a"].error is None
-    assert b'"after": null' in results.document({}, results.changes({"a": [1.0]}, {"a": [math.nan]}))

@@ -25,7 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 HELD_OUT = "nss-mini"
 ONLY: dict[str, tuple[str, ...]] = {
     "dpo": ("inputs", "candidates", "by", "margin", "beta"),
-    "draft": ("gradient_steps", "cap", "views", "kl", "fidelity", "checkpointing"),
+    "draft": ("gradient_steps", "cap", "views", "kl", "fidelity", "anchor", "checkpointing"),
 }
 """Options that one method alone has."""
 BY, MARGIN, BETA, VIEWS = "hybrid", 0.05, 2000.0, 2
@@ -97,6 +97,7 @@ _dpo, _draft = _own("dpo"), _own("draft")
 @_draft("--views", "random views of each image; 0 is the image itself.", VIEWS, type=click.IntRange(0))
 @_draft("--kl", "weight of staying near the pipeline as it was.", 1.0, type=click.FloatRange(0))
 @_draft("--fidelity", "weight of shrinking to the input, for super-resolution.", 4.0, type=click.FloatRange(0))
+@_draft("--anchor", "weight of being like the original, for super-resolution.", 0.0, type=click.FloatRange(0))
 @_draft("--checkpointing", "less memory, more time.", is_flag=True)
 @click.option("--measure-every", type=click.IntRange(1), help="Steps between measurements.  [default: 25]")
 @click.option(
@@ -207,7 +208,7 @@ def command(
         by=given.get("by", BY),
         margin=given.get("margin", MARGIN),
         beta=given.get("beta", BETA),
-        draft=DraftSettings(**some("sample_steps", "gradient_steps", "kl", "fidelity", "checkpointing")),
+        draft=DraftSettings(**some("sample_steps", "gradient_steps", "kl", "fidelity", "anchor", "checkpointing")),
         cap=given.get("cap"),
         views=given.get("views", VIEWS),
         precision=precision,

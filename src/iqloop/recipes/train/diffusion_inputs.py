@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from iqloop.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from iqloop.restorers.diffusion.held_out import HeldOut
     from iqloop.restorers.diffusion.models import Given, TextToImage
     from iqloop.restorers.training.damage import Bytes
@@ -64,6 +66,7 @@ def photographs(
 
     Raises `UsageError` for folders without photographs that are large enough.
     """
+    from iqloop.restorers.diffusion.draft import ORIGINAL
     from iqloop.restorers.diffusion.held_out import HeldOut
     from iqloop.restorers.training.stream import Patches, load_photographs, side_of, to_tensor
     from iqloop.restorers.training.tasks import task_named
@@ -76,9 +79,12 @@ def photographs(
     for file in (*small, *small_too):
         notice(f"{file}: too small, left out")
 
-    def patches(count: int, seed: int, number: int) -> Given:
-        given = Patches(task, train, patch, count, number + 1, seed).batch(number).given
-        return {"image": given.float() / 127.5 - 1}
+    def patches(count: int, seed: int, number: int) -> dict[str, Tensor]:
+        drawn = Patches(task, train, patch, count, number + 1, seed).batch(number)
+        return {"image": drawn.given.float() / 127.5 - 1, ORIGINAL: drawn.target.float() / 255}
+
+    def candidates(number: int) -> Given:
+        return {"image": patches(1, seed + APART, number)["image"]}
 
     check = checks(task, held_out, side, chosen_by + REPORTED)[0]
 
@@ -89,7 +95,7 @@ def photographs(
     first, rest = split(check.pairs(), chosen_by)
     return Inputs(
         lambda step: patches(batch, seed, step),
-        lambda number: patches(1, seed + APART, number),
+        candidates,
         held(first),
         held(rest),
         f"{fingerprint(train)}/{fingerprint(held_out)}",

@@ -141,6 +141,10 @@ def _inputs(wanted: Wanted, tool: DiffusersTool, model: Any, console: Console) -
             raise UsageError(f"{wanted.folder.name} draws from text: give  --prompts FILE, with a prompt a line")
         if wanted.data is not None or wanted.photos or wanted.patch is not None:
             raise UsageError("--data, --photos and --patch are for super-resolution: leave them out")
+        if wanted.draft.anchor:
+            raise UsageError(
+                "--anchor holds to the photographs that are made small, for super-resolution: leave it out"
+            )
         found = prompts(wanted.prompts, wanted.held_out_prompts, model, batch, wanted.chosen_by, seed)
         return found, model.size
     if wanted.data is None:
@@ -228,6 +232,7 @@ def _train(wanted: Wanted, parts: _Parts, objective: Objective, said: Mapping[st
     from functools import partial
 
     from iqloop.io import write_bytes_atomic
+    from iqloop.recipes.train.diffusion_figures import changes, document
     from iqloop.restorers.diffusion import results
     from iqloop.restorers.diffusion.held_out import means, measure
     from iqloop.restorers.diffusion.lora import without
@@ -240,7 +245,7 @@ def _train(wanted: Wanted, parts: _Parts, objective: Objective, said: Mapping[st
     with without(parts.model.network):
         before = look(parts.inputs.reported)
     # An adapter that was never trained changes nothing.
-    found = results.changes(before, look(parts.inputs.reported) if tuned.best.step else before)
+    found = changes(before, look(parts.inputs.reported) if tuned.best.step else before, wanted.tune.seed)
     results.write_adapter(parts.model.network, wanted.run / "adapter")
     merged = wanted.run / "pipeline"
     results.write_pipeline(wanted.folder, parts.model.network, merged, wanted.precision)
@@ -252,7 +257,7 @@ def _train(wanted: Wanted, parts: _Parts, objective: Objective, said: Mapping[st
         "chosen_by": {"before": means(tuned.first), "after": means(tuned.best.measured)},
         "images": len(before["drift"]),
     }
-    write_bytes_atomic(wanted.run / "result.json", results.document(outcome, found), overwrite=True)
+    write_bytes_atomic(wanted.run / "result.json", document(outcome, found), overwrite=True)
     _show(tuned, found, len(before["drift"]), console)
     colours = " --keep-colours" if wanted.keep_colours else ""
     console.line(f"{merged}: for  iqloop rerank FILE --pipeline {merged}{colours}  or  --tool NAME={merged}")
@@ -261,15 +266,15 @@ def _train(wanted: Wanted, parts: _Parts, objective: Objective, said: Mapping[st
 def _show(tuned: Tuned, found: Mapping[str, Any], count: int, console: Console) -> None:
     with console.table("figure", "before", "after", "change"):
         for name, row in found.items():
-            error = "" if row.error is None else f" ± {row.error:.2g}"
             console.row(
                 {"figure": name, **row._asdict()},
                 name,
                 f"{row.before:.4g}",
                 f"{row.after:.4g}",
-                f"{row.change:+.3g}{error}",
+                str(row),
             )
     why = "the best by the held-out critic" if tuned.best.step else "no adapter was better by the held-out critic"
     console.line(
-        f"kept: step {tuned.best.step} of {tuned.steps}, {why}; {count} held-out images; change with standard error"
+        f"kept: step {tuned.best.step} of {tuned.steps}, {why}; "
+        f"{count} held-out images; in brackets 95 % by a bootstrap over them"
     )

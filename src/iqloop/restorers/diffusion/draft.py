@@ -2,8 +2,9 @@
 
 DRaFT-K (Clark et al. 2023, "Directly Fine-Tuning Diffusion Models on Differentiable Rewards",
 https://arxiv.org/abs/2309.17400); a reward that ends at a cap is of ReFL (Xu et al. 2023, "ImageReward",
-https://arxiv.org/abs/2304.05977). Two anchors hold against what pleases a reward alone: the predictions may not go far
-from those without the adapter, and an enlarged image must shrink to what it was made from.
+https://arxiv.org/abs/2304.05977). Three anchors hold against what pleases a reward alone: the predictions may not go
+far from those without the adapter; an enlarged image must shrink to what it was made from; and where the photograph
+that was made small is at hand, it must be like that, as in the training of a restorer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Reward = Callable[[Tensor, int], Tensor]
 """Rewards ``(B,)``, more is better, of images ``(B, 3, H, W)`` in [0, 1]; a function of them and of the number it is
 given, so that a reward which looks at random views sees the same ones in a run that goes on."""
 Batches = Callable[[int], Given]
-"""What is known of the images of a step; the same whenever it is asked."""
+"""What is known of the images of a step; the same whenever it is asked. `ORIGINAL` is kept from the model."""
+ORIGINAL = "original"
+"""Name of what enlarged images should look like, ``(B, 3, H, W)`` in [0, 1], among what is known of them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class DraftSettings:
     """Weight of the mean square distance between predictions with and without the adapter."""
     fidelity: float = 4.0
     """Weight of the mean absolute distance between the output, shrunk, and the input; for super-resolution alone."""
+    anchor: float = 0.0
+    """Weight of the mean absolute distance between the output and the photograph that the input was made from."""
     checkpointing: bool = False
     """Compute the steps once more instead of keeping their activations: less memory, more time."""
 
@@ -46,8 +51,9 @@ class DraftSettings:
             raise UsageError(
                 f"gradient_steps must be from 1 to the {self.sample_steps} sampling steps, got {self.gradient_steps}"
             )
-        if not (self.kl >= 0 and self.fidelity >= 0):
-            raise UsageError(f"kl and fidelity must not be negative, got {self.kl} and {self.fidelity}")
+        for name in ("kl", "fidelity", "anchor"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 class RewardObjective:
@@ -60,11 +66,17 @@ class RewardObjective:
         self._settings, self._seed = settings, seed
 
     def __call__(self, step: int, rows: range) -> tuple[Tensor, Figures]:
-        """Mean loss of some rows of a step's batch; the same whenever it is asked."""
+        """Mean loss of some rows of a step's batch; the same whenever it is asked.
+
+        Raises `UsageError` for an anchor where the original is not known.
+        """
         model, settings = self._model, self._settings
         place = next(model.network.parameters()).device
         whole = self._batches(step)
         given = {name: value.to(place) for name, value in rows_of(whole, rows).items()}
+        original = given.pop(ORIGINAL, None)
+        if settings.anchor and original is None:
+            raise UsageError("anchor holds to the photographs that were made small: for super-resolution only")
         seeds = seeds_of(len(next(iter(whole.values()))), self._seed, step)
         noise = noise_of(model.shape(given), seeds[rows.start : rows.stop], place)
         drawn = sample(
@@ -86,4 +98,8 @@ class RewardObjective:
             unlike = inconsistency(drawn.images, given["image"]).mean()
             loss = loss + settings.fidelity * unlike
             figures["inconsistency"] = unlike.detach()
+        if original is not None:
+            away = (drawn.images - original).abs().mean()
+            loss = loss + settings.anchor * away
+            figures["distance"] = away.detach()
         return loss, figures

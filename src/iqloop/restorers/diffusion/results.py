@@ -1,47 +1,21 @@
-"""What a trained adapter leaves behind: its files, the pipeline with it merged, and figures before and after."""
+"""What a trained adapter leaves behind: its files, and the pipeline with it merged."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from iqloop.restorers.diffusers_tool import INDEX, weights
-from iqloop.restorers.diffusion.held_out import Measured
 from iqloop.restorers.diffusion.lora import merge_into, save_adapter
 
 NETWORK = "unet"
 """The part of a pipeline that is trained."""
 Precision = Literal["float32", "float16"]
-
-
-class Change(NamedTuple):
-    """A figure on the same images before and after."""
-
-    before: float
-    after: float
-    change: float
-    """Mean difference, after less before."""
-    error: float | None
-    """Standard error of that mean over the images; None for a single one."""
-
-
-def changes(before: Measured, after: Measured) -> dict[str, Change]:
-    """Each figure that both have, of the same images in the same order."""
-    found = {}
-    for name, first in before.items():
-        pairs = list(zip(first, after[name], strict=True))
-        differences = [late - early for early, late in pairs]
-        error = stdev(differences) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
-        found[name] = Change(fmean(first), fmean(after[name]), fmean(differences), error)
-    return found
 
 
 def write_adapter(network: nn.Module, folder: Path) -> None:
@@ -73,17 +47,6 @@ def write_pipeline(source: Path, network: nn.Module, folder: Path, precision: Pr
     fresh.save_pretrained(partial / NETWORK, variant=variant, safe_serialization=True)
     _nameless(partial / NETWORK / "config.json")
     _replace(partial, folder)
-
-
-def plain(value: float) -> float | None:
-    """A number as JSON knows it: what is none is null."""
-    return value if math.isfinite(value) else None
-
-
-def document(said: Mapping[str, Any], found: Mapping[str, Change]) -> bytes:
-    """``result.json``."""
-    table = {name: {key: value and plain(value) for key, value in row._asdict().items()} for name, row in found.items()}
-    return (json.dumps({**said, "table": table}, indent=2) + "\n").encode()
 
 
 def _nameless(config: Path) -> None:
