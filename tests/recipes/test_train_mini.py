@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from iqloop.critic.engine import QwenCritic
 from iqloop.critic.known import create_critic
-from iqloop.critic.training import vision
+from iqloop.critic.training import vision, warmstart
 from iqloop.critic.verdicts import Rating
 
 from .helpers import run
@@ -43,7 +44,16 @@ def test_supervised_stages_leave_a_critic(data: Path, monkeypatch: pytest.Monkey
 
     assert "vision step=2 " in stage("vision")
     assert "step=" not in stage("vision"), "what is done is not done again"
-    assert "held_out_loss" in stage("warmstart", "--freeze-vision")
+    shares: list[float] = []
+    train = warmstart.train_warmstart
+
+    def watched(*given: Any, **named: Any) -> Any:
+        shares.append(next(value for value in given if isinstance(value, warmstart.WarmstartSettings)).clean_share)
+        return train(*given, **named)
+
+    monkeypatch.setattr(warmstart, "train_warmstart", watched)
+    assert "held_out_loss" in stage("warmstart", "--freeze-vision", "--clean-share", 0.45)
+    assert shares == [0.45]
     assert "export run/qinsight-mini from run/warmstart" in stage("export")
     critic = create_critic("run/qinsight-mini", device="cpu")
     assert isinstance(critic, QwenCritic) and critic.checkpoint.model.config.text_config.hidden_size == 64

@@ -61,6 +61,8 @@ class MiniRun:
     run's own."""
     freeze_vision: bool = False
     """The warm start leaves the tower as it is: what the vision stage taught is kept whole."""
+    clean_share: float | None = None
+    """Of the warm start's crops; None is `WarmstartSettings.clean_share`."""
     workers: int = 1
     threads: int = 1
     bf16: bool | None = None
@@ -114,6 +116,11 @@ _DEFAULT = MiniRun(Path(), Path())
 @click.option(
     "--freeze-vision", is_flag=True, help="The warm start leaves the vision tower as the vision stage made it."
 )
+@click.option(
+    "--clean-share",
+    type=click.FloatRange(0, 1),
+    help="Fraction of the warm start's crops that are clean: the longer a tower was trained, the more.  [default: 0.3]",
+)
 @click.option("--workers", type=click.IntRange(0), default=_DEFAULT.workers, show_default=True, help="Data processes.")
 @click.option("--threads", type=click.IntRange(1), default=_DEFAULT.threads, show_default=True, help="CPU threads.")
 @click.option("--bf16/--no-bf16", default=None, help="Autocast of grpo and comparison. Default: on a GPU.")
@@ -134,6 +141,7 @@ def command(
     begin: str | None,
     tower: Path | None,
     freeze_vision: bool,
+    clean_share: float | None,
     workers: int,
     threads: int,
     bf16: bool | None,
@@ -159,6 +167,7 @@ def command(
         begin=begin,
         tower=tower,
         freeze_vision=freeze_vision,
+        clean_share=clean_share,
         workers=workers,
         threads=threads,
         bf16=bf16,
@@ -265,6 +274,8 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
         settings = replace(settings, **rates)
     if run.freeze_vision:
         settings = replace(settings, vision_rate=0.0)
+    if run.clean_share is not None:
+        settings = replace(settings, clean_share=run.clean_share)
     log = _logger(run, "warmstart", say)
     tools = package_tools()
     train_warmstart(checkpoint, photographs, rated, held_out, tools, settings, run.run, log, run.workers, heads)
