@@ -135,3 +135,19 @@ def test_a_tower_is_not_any_file(tmp_path: Path) -> None:
     for path in (text, other, tmp_path / "missing"):
         with pytest.raises(UsageError, match="expected the tower of a vision stage"):
             load_tower(path)
+
+
+def test_towers_are_averaged(tiny_folder: Path, photograph: Photograph, tmp_path: Path) -> None:
+    images = [photograph("astronaut", 300), photograph("coffee", 280)]
+    for name, seed in (("a", 0), ("b", 1)):
+        train(tiny_folder, tmp_path / name, images, settings=replace(SETTINGS, steps=1, seed=seed))
+    files = [tmp_path / name / TOWER for name in ("a", "b")]
+    (one, _), (other, last) = (load_tower(path) for path in files)
+    mean, heads = load_tower(*files)
+    key = "blocks.0.attn.qkv.weight"
+    assert not torch.equal(one[key], other[key])
+    assert all(torch.allclose(mean[name], (one[name] + other[name]) / 2) for name in mean)
+    assert all(torch.equal(heads[name], last[name]) for name in heads)
+    save_file({"visual.weight": torch.zeros(2), "heads.weight": torch.zeros(2)}, tmp_path / "small.safetensors")
+    with pytest.raises(UsageError, match="of the sizes of"):
+        load_tower(files[0], tmp_path / "small.safetensors")

@@ -33,6 +33,8 @@ from iqloop.critic.verdicts import CLASSES, SEVERITIES
 from iqloop.errors import UsageError
 
 Log = Callable[[dict[str, float]], None]
+SHARES: Mapping[str, float] = {"noise": 0.5, "blur": 1.0, "compression": 1.5, "darken": 1.0}
+"""How often each class of damage is drawn, relative to the others: noise is learned first and best."""
 HELD_OUT, HELD_OUT_PAIRS = 30, 12
 """Batches of crops and of pairs that a checkpoint is measured on."""
 
@@ -52,10 +54,7 @@ class VisionSettings:
     """In the place of every fifth large one: as large as the views of a whole file."""
     pairs: PairPlan = field(default_factory=lambda: PairPlan(side=224, count=16))
     """In the place of every tenth, two images a pair."""
-    shares: Mapping[str, float] = field(
-        default_factory=lambda: {"noise": 0.5, "blur": 1.0, "compression": 1.5, "darken": 1.0}
-    )
-    """How often each class of damage is drawn, relative to the others: noise is learned first and best."""
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
     clean_share: float = 0.25
     average: float = 0.998
     """Decay of the moving average of the tower's weights, which is what the stage yields."""
@@ -261,8 +260,23 @@ def save_tower(path: Path, visual: nn.Module, heads: nn.Module) -> None:
     partial.replace(path)
 
 
-def load_tower(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The states of tower and heads that `save_tower` wrote, in float32. Raises `UsageError` for another file."""
+def load_tower(*paths: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The states of tower and heads that `save_tower` wrote, in float32.
+
+    Of several files the towers' weights are averaged, which works where one was trained on from the other (Wortsman et
+    al. 2022, "Model soups", https://arxiv.org/abs/2203.05482); heads, which every stage learns anew, are the last
+    one's. Raises `UsageError` for another file, or for towers of different sizes.
+    """
+    read = [_tower_of(path) for path in paths]
+    towers, heads = [tower for tower, _ in read], read[-1][1]
+    sizes = [{key: value.shape for key, value in tower.items()} for tower in towers]
+    for path, other in zip(paths, sizes, strict=True):
+        if other != sizes[0]:
+            raise UsageError(f"{path}: expected a tower of the sizes of {paths[0]}, to average their weights")
+    return {key: torch.stack([tower[key] for tower in towers]).mean(0) for key in towers[0]}, heads
+
+
+def _tower_of(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from iqloop.critic.training.crops import Batch, Label, Plan, stream
 from iqloop.critic.training.pairs import CropsAndPairs, Pair, PairPlan, Tool
 from iqloop.critic.training.reasoning import comparison_answer, degradation_answer, describe_answer, score_answer
 from iqloop.critic.training.share_vision import share_vision
-from iqloop.critic.training.vision import Heads, Log, loss_of, optimisers, preference_loss, rate_at
+from iqloop.critic.training.vision import SHARES, Heads, Log, loss_of, optimisers, preference_loss, rate_at
 
 ALONE_SHARE = 1 / 3
 """Fraction of the comparisons that are asked without their reference."""
@@ -93,6 +93,9 @@ class WarmstartSettings:
     clean_share: float = 0.3
     """Fraction of the other crops that are clean. More than of each distortion: the tower is surer that a photograph is
     clean where it has learned on that photograph, so on others too many would be called damaged (docs/log.md)."""
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    """How often each class of damage is drawn, as in the vision stage: drawn alike, the answers knew less of
+    compression than the tower's own read-out (docs/log.md)."""
     seed: int = 0
     save_every: int = 150
 
@@ -284,7 +287,15 @@ def train_warmstart(
     start = state["step"] if state else 0
     plans = [settings.plans[i % len(settings.plans)] for i in range(settings.steps)]
     crops = CropsAndPairs(
-        tools, photographs, rated, plans, settings.seed + 100, start, settings.rated_share, settings.clean_share
+        tools,
+        photographs,
+        rated,
+        plans,
+        settings.seed + 100,
+        start,
+        settings.rated_share,
+        settings.clean_share,
+        settings.shares,
     )
     batches = stream(crops, workers)
     half = [replace(plan, count=max(1, plan.count // 2)) for plan in settings.plans] * 2

@@ -56,9 +56,9 @@ class MiniRun:
     """Every fifth rated photograph, starting at this one, is kept for measuring; None trains on all."""
     begin: str | None = None
     """Checkpoint folder, or ``qinsight-mini``, that the run goes on from; None starts from random weights."""
-    tower: Path | None = None
-    """A vision stage's result: what the vision stage goes on from, or the warm start sees with; None takes that of the
-    run's own."""
+    towers: tuple[Path, ...] = ()
+    """Vision stages' results, averaged: what the vision stage goes on from, or the warm start sees with; none takes
+    that of the run's own."""
     freeze_vision: bool = False
     """The warm start leaves the tower as it is: what the vision stage taught is kept whole."""
     clean_share: float | None = None
@@ -109,9 +109,11 @@ _DEFAULT = MiniRun(Path(), Path())
 )
 @click.option(
     "--tower",
+    "towers",
+    multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="tower.safetensors of another run: the vision stage goes on from it, the warm start sees with it. "
-    "Default: this run's own.",
+    "Repeatable: the mean of their weights. Default: this run's own.",
 )
 @click.option(
     "--freeze-vision", is_flag=True, help="The warm start leaves the vision tower as the vision stage made it."
@@ -139,7 +141,7 @@ def command(
     width: int,
     fold: int,
     begin: str | None,
-    tower: Path | None,
+    towers: tuple[Path, ...],
     freeze_vision: bool,
     clean_share: float | None,
     workers: int,
@@ -165,7 +167,7 @@ def command(
         width=width,
         fold=None if fold < 0 else fold,
         begin=begin,
-        tower=tower,
+        towers=towers,
         freeze_vision=freeze_vision,
         clean_share=clean_share,
         workers=workers,
@@ -241,13 +243,13 @@ def _vision(run: MiniRun, say: Callable[[str], None]) -> None:
     model, _ = _model(run)
     photographs, rated, held_out = _data(run)
     settings = VisionSettings(steps=run.vision_steps, seed=run.seed)
-    if run.begin is not None or run.tower is not None:
+    if run.begin is not None or run.towers:
         settings = replace(settings, fresh=False, small_share=0.0, heads_first=HEADS_FIRST)
         settings = replace(settings, rate=settings.rate * CONTINUED_VISION, embed_rate=settings.embed_rate / 2)
     log = _logger(run, "vision", say)
     tower = model.model.visual
-    if run.tower is not None:
-        tower.load_state_dict(load_tower(run.tower)[0])
+    if run.towers:
+        tower.load_state_dict(load_tower(*run.towers)[0])
     train_vision(tower, photographs, rated, held_out, package_tools(), settings, run.run, log, run.workers)
 
 
@@ -259,13 +261,14 @@ def _warmstart(run: MiniRun, say: Callable[[str], None]) -> None:
     from iqloop.restorers.registry import package_tools
 
     torch.set_num_threads(run.threads)
-    tower = run.tower or run.run / TOWER
-    if not tower.exists() and run.begin is None:
-        raise UsageError(f"{tower} is missing: run  iqloop train mini --stage vision --run {run.run}  first")
+    own = run.run / TOWER
+    towers = run.towers or ((own,) if own.exists() else ())
+    if not towers and run.begin is None:
+        raise UsageError(f"{own} is missing: run  iqloop train mini --stage vision --run {run.run}  first")
     checkpoint = _as_checkpoint(*_model(run))
     heads = None
-    if tower.exists():
-        visual, heads = load_tower(tower)
+    if towers:
+        visual, heads = load_tower(*towers)
         checkpoint.model.model.visual.load_state_dict(visual)
     photographs, rated, held_out = _data(run)
     settings = WarmstartSettings(steps=run.warmstart_steps, seed=run.seed)
