@@ -202,6 +202,19 @@ def test_the_reward_of_training_does_not_choose(
         assert (rows["drift"]["after"] > 0) is kept
 
 
+def test_other_held_out_critics_only_look_on(
+    start: Callable[..., Result], critics: dict[str, Any], tmp_path: Path
+) -> None:
+    two = ("--held-out-critic", train_diffusion.HELD_OUT, "--held-out-critic", "dark")
+    result = start("draft", "--psnr-loss", 60, *STEPS, *two, "--json")
+    assert result.exit_code == 0, result.output
+    rows = {row["figure"]: row for row in lines(result)}
+    assert rows["held-out"]["change"] > 0 > rows["dark"]["change"]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["kept_step"] > 0
+    twice = start("draft", *two, "--held-out-critic", "dark", name="twice")
+    assert twice.exit_code == 2 and "each of its own name" in twice.stderr
+
+
 def test_a_dry_run_leaves_nothing(start: Callable[..., Result], critics: dict[str, Any], data: Path) -> None:
     result = start("draft", "--dry-run")
     assert result.exit_code == 0
@@ -276,8 +289,6 @@ def test_from_text(critics: dict[str, Any], tmp_path: Path) -> None:
     pipeline.load_lora_weights(tmp_path / "run/adapter")
     assert "give  --prompts FILE" in begin("--method", "dpo").stderr
     assert "are for super-resolution" in begin("--method", "dpo", "--prompts", prompts, "--patch", 8).stderr
-    anchored = begin("--method", "draft", "--prompts", prompts, "--anchor", 1)
-    assert "--anchor holds to the photographs" in anchored.stderr
     prompts.write_text("alone\n")
     assert "expected a prompt to train on" in begin("--method", "dpo", "--prompts", prompts).stderr
     assert "expected a text file" in begin("--method", "dpo", "--prompts", tmp_path / "none").stderr

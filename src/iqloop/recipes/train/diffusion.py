@@ -58,10 +58,12 @@ _dpo, _draft = _own("dpo"), _own("draft")
 )
 @click.option(
     "--held-out-critic",
-    default=HELD_OUT,
+    "held_out_critics",
+    default=(HELD_OUT,),
     show_default=True,
+    multiple=True,
     metavar="NAME|FOLDER",
-    help="Another critic, by which the adapter is chosen.",
+    help="Another critic, by which the adapter is chosen. Repeatable: those after the first only look on.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Steps of the optimiser.  [default: 200]")
 @click.option("--batch", type=click.IntRange(1), help="Inputs or pairs of a step.  [default: 4]")
@@ -97,7 +99,7 @@ _dpo, _draft = _own("dpo"), _own("draft")
 @_draft("--views", "random views of each image; 0 is the image itself.", VIEWS, type=click.IntRange(0))
 @_draft("--kl", "weight of staying near the pipeline as it was.", 1.0, type=click.FloatRange(0))
 @_draft("--fidelity", "weight of shrinking to the input, for super-resolution.", 4.0, type=click.FloatRange(0))
-@_draft("--anchor", "weight of being like the original, for super-resolution.", 0.0, type=click.FloatRange(0))
+@_draft("--anchor", "weight of being like the original, for super-resolution.", 4.0, type=click.FloatRange(0))
 @_draft("--checkpointing", "less memory, more time.", is_flag=True)
 @click.option("--measure-every", type=click.IntRange(1), help="Steps between measurements.  [default: 25]")
 @click.option(
@@ -141,7 +143,7 @@ def command(
     photos: tuple[Path, ...],
     prompts: Path | None,
     held_out_prompts: Path | None,
-    held_out_critic: str,
+    held_out_critics: tuple[str, ...],
     targets: tuple[str, ...],
     guidance: float,
     keep_colours: bool | None,
@@ -189,7 +191,7 @@ def command(
         run=run,
         method=method,  # type: ignore[arg-type]  # click has seen to it
         choice=choice,
-        held_out_critic=held_out_critic,
+        held_out_critics=held_out_critics,
         data=data,
         photos=photos,
         prompts=prompts,

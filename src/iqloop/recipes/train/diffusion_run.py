@@ -37,7 +37,8 @@ class Wanted:
     run: Path
     method: Method
     choice: CriticChoice
-    held_out_critic: str
+    held_out_critics: tuple[str, ...]
+    """The first chooses; the others are only told of."""
     data: Path | None
     photos: tuple[Path, ...]
     prompts: Path | None
@@ -115,18 +116,19 @@ def _load(wanted: Wanted, console: Console) -> _Parts:
     bf16 = place.startswith("cuda") if wanted.bf16 is None else wanted.bf16
     model = model_of(tool.pipeline, named, wanted.guidance, wanted.size, bf16, wanted.keep_colours)
     critic = load_critic(wanted.choice)
-    other = load_critic(replace(wanted.choice, name=wanted.held_out_critic, more=()))
-    if (critic.name, critic.version) == (other.name, other.version):
+    others = [load_critic(replace(wanted.choice, name=name, more=())) for name in wanted.held_out_critics]
+    names = [one.name for one in (critic, *others)]
+    if len(set(names)) < len(names):
         raise UsageError(
-            f"the held-out critic must be another than the one that trains, got {critic.name} for both: "
-            "choose  --held-out-critic"
+            "a held-out critic must be another than the one that trains, each of its own name, "
+            f"got {', '.join(names)}: choose  --held-out-critic"
         )
     with hushed():
         layers = attach(model.network, wanted.lora, wanted.tune.seed)
     tool.pipeline.to(torch.device(place))
     inputs, side = _inputs(wanted, tool, model, console)
-    judges = {critic.name: judge_by(critic), other.name: judge_by(other)}
-    guard = Guard(other.name, other.lower_better, wanted.psnr_loss, wanted.patience)
+    judges = {one.name: judge_by(one) for one in (critic, *others)}
+    guard = Guard(others[0].name, others[0].lower_better, wanted.psnr_loss, wanted.patience)
     return _Parts(tool, model, named, inputs, critic, judges, guard, len(layers), side)
 
 
@@ -164,7 +166,7 @@ def _inputs(wanted: Wanted, tool: DiffusersTool, model: Any, console: Console) -
 
 def _said(wanted: Wanted, parts: _Parts) -> dict[str, Any]:
     """What decides the result: a run goes on only if all of it is as it was."""
-    critics = {"critic": f"{parts.critic.name} {parts.critic.version}", "held_out_critic": wanted.held_out_critic}
+    critics = {"critic": f"{parts.critic.name} {parts.critic.version}", "held_out_critic": wanted.held_out_critics[0]}
     said: dict[str, Any] = {"method": wanted.method, "pipeline": parts.tool.info.version, **critics}
     said |= {"inputs": parts.inputs.fingerprint, "guidance": wanted.guidance, "output_side": parts.output_side}
     said |= {"keep_colours": wanted.keep_colours}

@@ -41,8 +41,9 @@ class DraftSettings:
     """Weight of the mean square distance between predictions with and without the adapter."""
     fidelity: float = 4.0
     """Weight of the mean absolute distance between the output, shrunk, and the input; for super-resolution alone."""
-    anchor: float = 0.0
-    """Weight of the mean absolute distance between the output and the photograph that the input was made from."""
+    anchor: float = 4.0
+    """Weight of the mean absolute distance between the output and the photograph that the input was made from, where
+    that is known."""
     checkpointing: bool = False
     """Compute the steps once more instead of keeping their activations: less memory, more time."""
 
@@ -66,17 +67,12 @@ class RewardObjective:
         self._settings, self._seed = settings, seed
 
     def __call__(self, step: int, rows: range) -> tuple[Tensor, Figures]:
-        """Mean loss of some rows of a step's batch; the same whenever it is asked.
-
-        Raises `UsageError` for an anchor where the original is not known.
-        """
+        """Mean loss of some rows of a step's batch; the same whenever it is asked."""
         model, settings = self._model, self._settings
         place = next(model.network.parameters()).device
         whole = self._batches(step)
         given = {name: value.to(place) for name, value in rows_of(whole, rows).items()}
         original = given.pop(ORIGINAL, None)
-        if settings.anchor and original is None:
-            raise UsageError("anchor holds to the photographs that were made small: for super-resolution only")
         seeds = seeds_of(len(next(iter(whole.values()))), self._seed, step)
         noise = noise_of(model.shape(given), seeds[rows.start : rows.stop], place)
         drawn = sample(
