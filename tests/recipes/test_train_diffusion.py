@@ -190,7 +190,7 @@ def test_the_reward_of_training_does_not_choose(
     start: Callable[..., Result], critics: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
     """Whatever pleases the critic displeases this held-out one: nothing is kept."""
-    free = ("--psnr-loss", 60, *STEPS)
+    free = ("--psnr-loss", 60, "--anchor", 0, *STEPS)
     for name, kept in (("dark", False), (train_diffusion.HELD_OUT, True)):
         result = start("draft", *free, "--held-out-critic", name, "--json", name=name)
         assert result.exit_code == 0, result.output
@@ -206,7 +206,7 @@ def test_other_held_out_critics_only_look_on(
     start: Callable[..., Result], critics: dict[str, Any], tmp_path: Path
 ) -> None:
     two = ("--held-out-critic", train_diffusion.HELD_OUT, "--held-out-critic", "dark")
-    result = start("draft", "--psnr-loss", 60, *STEPS, *two, "--json")
+    result = start("draft", "--psnr-loss", 60, "--anchor", 0, *STEPS, *two, "--json")
     assert result.exit_code == 0, result.output
     rows = {row["figure"]: row for row in lines(result)}
     assert rows["held-out"]["change"] > 0 > rows["dark"]["change"]

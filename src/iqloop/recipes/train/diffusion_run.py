@@ -143,10 +143,6 @@ def _inputs(wanted: Wanted, tool: DiffusersTool, model: Any, console: Console) -
             raise UsageError(f"{wanted.folder.name} draws from text: give  --prompts FILE, with a prompt a line")
         if wanted.data is not None or wanted.photos or wanted.patch is not None:
             raise UsageError("--data, --photos and --patch are for super-resolution: leave them out")
-        if wanted.draft.anchor:
-            raise UsageError(
-                "--anchor holds to the photographs that are made small, for super-resolution: leave it out"
-            )
         found = prompts(wanted.prompts, wanted.held_out_prompts, model, batch, wanted.chosen_by, seed)
         return found, model.size
     if wanted.data is None:
